@@ -1,0 +1,103 @@
+"""The waiting room: priority levels, and inside a level first come first served.
+
+Tasks of one *class* (what decides where they may go: type, region, pool) wait together, so a class that
+cannot go anywhere is passed over as a whole and holds nobody else up. Order is by ref, that is by admission:
+a task that comes back (a retry, a return) finds its old place.
+
+Looking does not change anything that counts: `peek` skips what has left, `discard` forgets it later. Per
+class and level there is a deque for what arrives in order and a heap for what comes back out of order.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from itertools import groupby, islice
+from typing import Generic, TypeVar
+
+LEVELS = range(10, 0, -1)
+
+ClassT = TypeVar("ClassT", bound=Hashable)
+
+
+class _Line(Generic[ClassT]):
+    """Those of one class at one level."""
+
+    __slots__ = ("back", "kind", "line")
+
+    def __init__(self, kind: ClassT) -> None:
+        self.kind = kind
+        self.line: deque[int] = deque()  # ascending refs
+        self.back: list[int] = []  # heap of those that came back
+
+    def push(self, ref: int) -> None:
+        if not self.line or ref > self.line[-1]:
+            self.line.append(ref)
+        else:
+            heapq.heappush(self.back, ref)
+
+    def __iter__(self) -> Iterator[int]:
+        if not self.back:
+            return iter(self.line)
+        return (ref for ref, _ in groupby(heapq.merge(sorted(self.back), self.line)))  # each once
+
+    def trim(self, waits: Callable[[int, ClassT], bool]) -> None:
+        while self.line and not waits(self.line[0], self.kind):
+            self.line.popleft()
+        while self.back and not waits(self.back[0], self.kind):
+            heapq.heappop(self.back)
+
+
+class WaitingRoom(Generic[ClassT]):
+    """`waits(level, ref, class)` is the truth; what is in here is a list of candidates, some of them gone.
+
+    A task that changes level or class is pushed again; the old reference is skipped when it comes up.
+    """
+
+    def __init__(self, waits: Callable[[int, int, ClassT], bool]) -> None:
+        self._waits = waits
+        self._levels: dict[int, dict[ClassT, _Line[ClassT]]] = {level: {} for level in LEVELS}
+        self.count = 0
+
+    def push(self, level: int, kind: ClassT, ref: int) -> None:
+        lines = self._levels[level]
+        line = lines.get(kind)
+        if line is None:
+            line = lines[kind] = _Line(kind)
+        line.push(ref)
+        self.count += 1
+
+    def left(self, level: int, kind: ClassT, number: int = 1) -> None:
+        """So many of this class have left the room: forget those that stand at the head."""
+        self.count -= number
+        line = self._levels[level].get(kind)
+        if line is None:
+            return
+        line.trim(lambda ref, k: self._waits(level, ref, k))
+        if not line.line and not line.back:
+            del self._levels[level][kind]
+
+    def kinds(self) -> Iterator[tuple[int, ClassT]]:
+        """Levels and classes that have someone waiting, highest level first."""
+        for level, lines in self._levels.items():
+            for kind in lines:
+                yield level, kind
+
+    def peek(self, level: int, kind: ClassT, limit: int) -> list[int]:
+        """The first `limit` that wait at this level in this class, in order."""
+        line = self._levels[level].get(kind)
+        if line is None:
+            return []
+        waits = self._waits
+        return list(islice((ref for ref in line if waits(level, ref, kind)), limit))
+
+    def peek_level(
+        self, level: int, wanted: Callable[[ClassT], bool], limit: int
+    ) -> list[tuple[int, ClassT]]:
+        """The first `limit` at this level over all wanted classes, in order of ref."""
+        kinds = [kind for kind in self._levels[level] if wanted(kind)]
+        if len(kinds) == 1:
+            return [(ref, kinds[0]) for ref in self.peek(level, kinds[0], limit)]
+        heads = [[(ref, index) for ref in self.peek(level, kind, limit)] for index, kind in enumerate(kinds)]
+        return [(ref, kinds[index]) for ref, index in islice(heapq.merge(*heads), limit)]

@@ -1,0 +1,1 @@
+"""Contact with the world that more than one tier has."""

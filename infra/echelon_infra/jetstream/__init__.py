@@ -1,0 +1,1 @@
+"""The only importer of nats: names and bytes in, our errors out."""

@@ -1,0 +1,1 @@
+"""How a fold becomes durable, once for all tiers."""

@@ -1,0 +1,1 @@
+"""Logs today; metrics and traces join them here."""

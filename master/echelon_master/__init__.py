@@ -1,0 +1,1 @@
+"""The master: admits tasks and delegates them to regions."""

@@ -1,0 +1,1 @@
+"""What sees all tiers: CLI, supervisor, doctor, demo."""

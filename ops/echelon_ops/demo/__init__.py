@@ -1,0 +1,1 @@
+"""Real work to click on."""

@@ -1,0 +1,1 @@
+"""What crosses releases: requests, answers, frames, names. Changes only by adding."""

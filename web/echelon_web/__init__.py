@@ -1,0 +1,1 @@
+"""HTTP API, dashboard, read model."""

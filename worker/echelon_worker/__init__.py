@@ -1,0 +1,1 @@
+"""The worker: pulls, runs user code in children, reports."""

@@ -18,7 +18,7 @@ from echelon.wire.codec import pack
 encode = pack
 
 
-# ---------------------------------------------------------------- the ledger (one writer: the master's leader)
+# --------------------------------------------------- the ledger (one writer: the master's leader)
 class Epoch(msgspec.Struct, array_like=True, tag="epoch"):
     """The first marker of a wall: a new leader. The other markers are empty messages."""
 
@@ -60,7 +60,7 @@ class More(msgspec.Struct, array_like=True, gc=False):
 
 
 class Item(msgspec.Struct, array_like=True, gc=False):
-    """A delegated task. `payload` None: read it back from the entry that admitted or redrove it (`source`)."""
+    """A delegated task. `payload` None: read it back from the entry that holds it (`source`)."""
 
     ref: int
     type: str
@@ -83,7 +83,7 @@ class Delegated(msgspec.Struct, array_like=True, tag="delegated"):
 
 
 class Cancel(msgspec.Struct, array_like=True, tag="cancel"):
-    """Wanted: the end of these delegated tasks, (ref, delegation). A level: it stays until they have ended."""
+    """Wanted: the end of these delegated tasks, (ref, delegation). It stays until they have ended."""
 
     at: float
     region: str
@@ -134,7 +134,7 @@ LedgerEntry: TypeAlias = Epoch | Admitted | Delegated | Cancel | Withdrawn | Set
 ledger_entry: Final = msgspec.msgpack.Decoder(LedgerEntry).decode
 
 
-# ---------------------------------------------------------------- a region's log (one writer: its leader)
+# --------------------------------------------------- a region's log (one writer: its leader)
 class RegionEpoch(msgspec.Struct, array_like=True, tag="epoch"):
     epoch: int
     writer: str
@@ -193,7 +193,7 @@ RegionEntry: TypeAlias = RegionEpoch | Verdicts
 region_entry: Final = msgspec.msgpack.Decoder(RegionEntry).decode
 
 
-# ---------------------------------------------------------------- core messages (hints; nothing rests on one of them)
+# ----------------------------------- core messages (hints; nothing rests on one of them)
 class Room(msgspec.Struct, array_like=True):
     """A region's report to the master and to whoever watches, twice a second and on change."""
 

@@ -44,5 +44,5 @@ _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 def digest_of(canonical: object) -> str:
-    """A short name of a state. Give it sorted lists and plain values, never a set or a dict in arrival order."""
+    """A short name of a state. Give it sorted lists, never a set or a dict in arrival order."""
     return hashlib.blake2b(_canonical(canonical), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Every reason to wait. Each is a value with its fields; its sentence and its mend stand here and nowhere else."""
+"""Every reason to wait. A value with its fields; its sentence and its mend stand here alone."""
 
 from __future__ import annotations
 

@@ -22,3 +22,18 @@ def delay_s(backoff: Backoff, failures: int, chance: float) -> float:
         case _:
             base = backoff.base_s * backoff.factor**exponent
     return min(backoff.cap_s, base) + backoff.jitter_s * chance
+
+
+def spread(*parts: int) -> float:
+    """A number in [0, 1) that looks like chance and is the same on every replay (SplitMix64 of `parts`).
+
+    >>> spread(1, 2) == spread(1, 2) != spread(1, 3)
+    True
+    """
+    state = 0
+    for part in parts:
+        state = (state ^ part) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state / 2**64

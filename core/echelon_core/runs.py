@@ -1,8 +1,8 @@
 """Runs and delegations: what is open, what still counts.
 
 A run is one integer, delegation × 1024 + n with n from 1. Exactly one run of a task is current; whatever
-speaks of another one changes nothing (ADR 4). A task that uses up the 1,023 runs of one delegation (hand-backs
-are free) is returned to the master and placed again.
+speaks of another one changes nothing (ADR 4). A task that uses up the 1,023 runs of one delegation
+(hand-backs are free) is returned to the master and placed again.
 """
 
 from __future__ import annotations

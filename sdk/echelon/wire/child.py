@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -116,6 +116,18 @@ def join(worker: str, ran: Sequence[tuple[int, bytes]], starts: Sequence[Started
     )
 
 
+def run_count(encoded_bundle: bytes) -> int:
+    """How many runs a bundle has, without decoding.
+
+    >>> run_count(pack(Bundle(False, [Run(1, 1, "t", b"", 1.0, 1)] * 20)))
+    20
+    """
+    head = encoded_bundle[2]
+    if head == 0xDC:
+        return int.from_bytes(encoded_bundle[3:5], "big")
+    return int.from_bytes(encoded_bundle[3:7], "big") if head == 0xDD else head & 0x0F
+
+
 def needs_errands(encoded_bundle: bytes) -> bool:
     """Look at the first field without decoding: fixarray(2), then false or true."""
     return encoded_bundle[1] == 0xC3
@@ -130,13 +142,42 @@ class Kind:
 
     BUNDLE: Final = 1  # down: an encoded Bundle; token names it
     STOP: Final = 2  # down: msgpack (ref, run): end this run if it has not ended
-    DRAIN: Final = 3  # down: finish what runs, then exit
+    DRAIN: Final = 3  # down: finish what runs, begin nothing, then exit; what is unreported was not begun
     HELLO: Final = 10  # up: an encoded Hello
     RAN: Final = 11  # up: `count` concatenated Ran items of bundle `token`; more may follow
     DONE: Final = 12  # up: as RAN, and the bundle is finished
-    LARGE: Final = 13  # up: one Ran whose result is above INLINE_BYTES
-    STARTED: Final = 14  # up: msgpack list[Started] of runs that last
+    LARGE: Final = 13  # up: one Ran of bundle `token` whose result is above INLINE_BYTES; before its DONE
+    STARTED: Final = 14  # up: msgpack list[Started] of runs of bundle `token` that last
     FAILED: Final = 15  # up: text: the application could not be loaded
+
+
+class Start(msgspec.Struct):
+    """What a child is told, as JSON in its only argument: `python -m echelon.child '{"socket": 3, …}'`."""
+
+    socket: int  # file descriptor of the child's end
+    state: int  # file descriptor of the page that it shares with the supervisor
+    lane: str  # "async" or "sync"
+    slots: int  # runs at a time
+    app: str  # a file or a module
+
+
+class State(NamedTuple):
+    """What a child is doing at this instant. All 0: nothing.
+
+    Written into shared memory before and after user code gets the thread (in the async lane also each time
+    a suspended run goes on, where that is known), so that the supervisor can end a child that overran, and
+    knows after a crash whose run it was. No system call, no message.
+    """
+
+    beat: int  # grows each time the child's own loop turns; stands still while user code blocks it
+    ref: int
+    run: int
+    started: float  # of the run, seconds since 1970
+    timeout_s: float
+
+
+STATE: Final = struct.Struct("<QQQdd")
+STATE_BYTES: Final = 4096
 
 
 class TypeInfo(msgspec.Struct, array_like=True):

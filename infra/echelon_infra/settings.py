@@ -25,10 +25,12 @@ import msgspec
 from msgspec import Meta
 
 from echelon.wire.names import is_token
+from echelon_infra.process import PARENT
 
 FILE: Final = "echelon.toml"
 HANDED_DOWN: Final = "ECHELON_RESOLVED"
 """Resolved settings as JSON, set by a supervisor for its processes; beats every other source."""
+_OURS: Final = (HANDED_DOWN, PARENT)
 
 ALIASES: Final[Mapping[str, str]] = {
     "API_HOST": "host",
@@ -273,7 +275,7 @@ def _from_variables(
             given[key] = (alias, variables[alias])
     known = {f"ECHELON_{key.upper()}": key for key in TABLE}
     for name, value in variables.items():
-        if not name.startswith("ECHELON_") or name == HANDED_DOWN or not value:
+        if not name.startswith("ECHELON_") or name in _OURS or not value:
             continue
         if name in known:
             given[known[name]] = (name, value)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, TextIO, cast
@@ -40,11 +40,18 @@ def get(tier: str) -> structlog.typing.FilteringBoundLogger:
     return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(tier=tier))
 
 
-def configure(level: str = "info", form: str = "json", stream: TextIO | None = None, **fields: str) -> None:
+def configure(
+    level: str = "info",
+    form: str = "json",
+    fields: Mapping[str, str] | None = None,
+    *,
+    stream: TextIO | None = None,
+) -> None:
     """Set up this process's logs, those of libraries and uncaught exceptions included.
 
     `level` is a name as in the settings, `form` is json or text; `fields` are on every line.
     """
+    fields = fields or {}
     stream = sys.stderr if stream is None else stream
     render = _json if form == "json" else _text
     structlog.configure(
@@ -103,7 +110,7 @@ class _Adopted(logging.Handler):
 
 
 def _adopt_stdlib(
-    level: str, stream: TextIO, render: Callable[[object, str, Event], str], fields: dict[str, str]
+    level: str, stream: TextIO, render: Callable[[object, str, Event], str], fields: Mapping[str, str]
 ) -> None:
     """Libraries speak from warnings on, unless we are at debug: their info is about their own affairs."""
     root = logging.getLogger()

@@ -200,7 +200,7 @@ class Room(msgspec.Struct, array_like=True):
     region: str
     epoch: int
     credit: int  # delegated and not ended, at most
-    types: dict[str, str]  # offered by a living worker -> lane
+    types: dict[str, str]  # what living workers offer, as `offer(type, pool)` -> lane
     workers: int
     slots: int
     waiting: int = 0  # delegated, not released
@@ -209,6 +209,11 @@ class Room(msgspec.Struct, array_like=True):
     retrying: int = 0
     ledger: int = 0  # position
     log: int = 0  # last durable sequence of its log
+
+
+def offer(task_type: str, pool: str) -> str:
+    """The key of a Room's `types`: the type alone for the pool `default`."""
+    return task_type if pool == "default" else f"{pool}={task_type}"
 
 
 class WorkerInfo(msgspec.Struct, array_like=True):

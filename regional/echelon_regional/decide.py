@@ -15,7 +15,6 @@ from echelon_core.fold import Step
 from echelon_core.names import region_subject
 from echelon_core.retry import delay_s, spread
 from echelon_core.runs import REDELIVERY_LIMIT, RUNS
-
 from echelon_regional.state import RegionState, Task
 
 CAUSES = {ERROR: "error", TIMEOUT: "timeout", DIED: "died", FATAL: "fatal"}

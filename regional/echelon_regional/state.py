@@ -15,8 +15,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
+
 from echelon.wire.api import DEFAULTS, Options
 from echelon_core.entries import (
+    Again,
     Cancel,
     Delegated,
     Item,
@@ -24,7 +26,6 @@ from echelon_core.entries import (
     More,
     RegionEntry,
     RegionEpoch,
-    Verdicts,
     Withdrawn,
 )
 from echelon_core.fold import digest_of
@@ -110,8 +111,7 @@ class RegionState:
             for ref, delegation in entry.tasks:
                 task = self.tasks.get(ref)
                 if task is not None and delegation_of(task.run) == delegation:
-                    self._close(task, reported=False)
-                    self._forget(task)
+                    self._over(task, reported=False)
 
     def _delegated(self, seq: int, item: Item) -> None:
         options = item.options or DEFAULTS
@@ -142,41 +142,36 @@ class RegionState:
         tasks = self.tasks
         for _, refs in entry.ok:
             for ref in refs:
-                task = tasks[ref]
-                self._close(task, reported=True)
-                self._forget(task)
+                self._over(tasks[ref], reported=True)
         for end in entry.ended:
-            task = tasks[end.ref]
-            self._close(task, reported=end.sequence != 0)
-            self._forget(task)
+            self._over(tasks[end.ref], reported=end.sequence != 0)
         for again in entry.again:
-            task = tasks[again.ref]
-            self._close(task, reported=again.sequence != 0)
-            task.run = next_run(again.run)
-            task.charged, task.losses = again.charged, again.losses
-            task.opener, task.due = seq, again.at
-            self.retrying += 1
-            heapq.heappush(self.later, (again.at, task.ref, task.run))
+            self._next_run(tasks[again.ref], again, seq)
         for back in entry.returned:
-            task = tasks[back.ref]
-            self._close(task, reported=True)
-            self._forget(task)
+            self._over(tasks[back.ref], reported=True)
 
-    def _forget(self, task: Task) -> None:
+    def _over(self, task: Task, *, reported: bool) -> None:
+        """The task is this region's no more."""
         del self.tasks[task.ref]
         if task.cancel:
             del self.cancelling[task.ref]
+        self._close(task, task.due, reported=reported)
 
-    def _close(self, task: Task, *, reported: bool) -> None:
-        """The current run of this task is over: it waits no more, and its message may be done with."""
+    def _next_run(self, task: Task, again: Again, seq: int) -> None:
+        due, task.due = task.due, again.at
+        self._close(task, due, reported=again.sequence != 0)
+        task.run, task.opener = next_run(again.run), seq
+        task.charged, task.losses = again.charged, again.losses
+        self.retrying += 1
+        heapq.heappush(self.later, (again.at, task.ref, task.run))
+
+    def _close(self, task: Task, due: float, *, reported: bool) -> None:
+        """Its current run is over: it has left backoff, the waiting room, or a work message."""
         if not task.bundle:
-            if task.due:
+            if due:
                 self.retrying -= 1
-                task.due = 0.0
             else:
-                run, task.run = task.run, 0  # no longer waits
                 self.room.left(task.priority, task.kind)
-                task.run = run
             return
         message = self.released[task.bundle]
         del message.open[task.ref]
@@ -194,12 +189,11 @@ class RegionState:
             task is not None
             and not task.bundle
             and not task.due
-            and task.run > 0
             and task.priority == level
             and task.type == kind.type
         )
 
-    # ------------------------------------------------------------------ releases: no entries, the work queue has them
+    # ------------------------------------------------- releases: no entries, the work queue has them
     def become_due(self, now: float, durable: int) -> None:
         """Runs whose time has come wait in the room again, once the entry that opened them is durable."""
         held: list[tuple[float, int, int]] = []
@@ -304,22 +298,3 @@ class NewerLeader(Exception):
 
     def __init__(self, ref: int, run: int) -> None:
         super().__init__(f"work holds run {run} of task {ref}, which is ahead of the log")
-
-
-def replay(state: RegionState, ledger: Iterable[tuple[int, LedgerEntry]], log: Iterable[tuple[int, RegionEntry]]) -> None:
-    """Fold both logs as they came: before an entry of the own log, the ledger up to where it names."""
-    waiting = iter(ledger)
-    held: tuple[int, LedgerEntry] | None = None
-    for seq, entry in log:
-        if isinstance(entry, Verdicts):
-            while True:
-                held = held or next(waiting, None)
-                if held is None or held[0] > entry.ledger:
-                    break
-                state.absorb(*held)
-                held = None
-        state.apply(seq, entry)
-    if held is not None:
-        state.absorb(*held)
-    for seq, ledger_entry in waiting:
-        state.absorb(seq, ledger_entry)

@@ -7,11 +7,11 @@ number or lost its lease. What was delivered before it began, is open, and is in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from echelon_core.entries import Claim, WorkerInfo
-
-from echelon_regional.state import RegionState
+from echelon_core.names import work_consumer
+from echelon_regional.state import Kind, RegionState
 
 
 class Fleet:
@@ -60,27 +60,28 @@ class Fleet:
             self.holders.pop(sequence, None)
 
     def slots(self) -> dict[str, int]:
-        """Lane -> slots of all workers that are not draining."""
+        """Lane of a pool (names.work_consumer) -> slots of all workers that are not draining."""
         total: dict[str, int] = {}
         for worker in self.workers.values():
             if not worker.draining:
                 for lane, slots in worker.slots.items():
-                    total[lane] = total.get(lane, 0) + slots
+                    key = work_consumer(worker.pool, lane)
+                    total[key] = total.get(key, 0) + slots
         return total
 
-    def types(self) -> dict[tuple[str, str], str]:
-        """(type, pool) that a worker offers -> lane. Of two that disagree the first by name decides."""
-        offered: dict[tuple[str, str], str] = {}
+    def lanes(self) -> dict[Kind, str]:
+        """What some worker offers -> its lane. Of two workers that disagree the first by name decides."""
+        offered: dict[Kind, str] = {}
         for name in sorted(self.workers):
             worker = self.workers[name]
             if not worker.draining:
                 for task_type, lane in worker.types.items():
-                    offered.setdefault((task_type, worker.pool), lane)
+                    offered.setdefault(Kind(task_type, worker.pool), work_consumer(worker.pool, lane))
         return offered
 
 
 class RollCall:
-    """One count of what is held. `delivered` (lane -> last sequence handed out) was read before it was asked."""
+    """One count of what is held. `delivered` (lane -> last sequence handed out) was read before."""
 
     def __init__(self, number: int, delivered: Mapping[str, int], released_upto: int) -> None:
         self.number = number
@@ -106,7 +107,10 @@ class RollCall:
         """(ref, run) that were delivered by then and that nobody holds."""
         found: list[tuple[int, int]] = []
         for sequence, message in state.released.items():
-            if sequence <= min(self._delivered.get(message.lane, 0), self._upto) and sequence not in self._held:
+            if (
+                sequence <= min(self._delivered.get(message.lane, 0), self._upto)
+                and sequence not in self._held
+            ):
                 found.extend(message.open.items())
         return found
 
@@ -114,21 +118,21 @@ class RollCall:
 def words(
     state: RegionState,
     fleet: Fleet,
-    closing: Mapping[int, int],
-    durable: int,
+    closing: Collection[int],
     asker: str,
     sequence: int,
     runs: Iterable[tuple[int, int]],
 ) -> tuple[str, list[tuple[int, int]]]:
     """May this worker run this doubtful message? ("over" | "wait" | "yours", the runs that are open).
 
-    `closing`: ref -> sequence of the entry that closed its last run, while that is not durable: of what is
-    not durable nothing is said.
+    `closing`: refs of tasks whose last verdict is not durable yet; of those nothing is said.
     """
     runs = list(runs)
-    if any(closing.get(ref, 0) > durable for ref, _ in runs):
+    if any(ref in closing for ref, _ in runs):
         return "wait", []
-    still = [(ref, run) for ref, run in runs if (task := state.tasks.get(ref)) is not None and task.run == run]
+    still = [
+        (ref, run) for ref, run in runs if (task := state.tasks.get(ref)) is not None and task.run == run
+    ]
     if not still:
         return "over", []
     holder = fleet.holders.get(sequence)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from echelon_core.entries import encode
@@ -88,7 +88,7 @@ async def lead(
     arrivals: Arrivals[InputsT],
     outbox: Outbox,
     now: Callable[[], float],
-    and_then: Callable[[float], None] = lambda now: None,
+    and_then: Callable[[float], Awaitable[None]] | None = None,
 ) -> None:
     """Lead until another does. Ends only by `Deposed`, raised where an append is refused.
 
@@ -103,5 +103,6 @@ async def lead(
             seq = log.append(subject, encode(entry))
             fold.apply(seq, entry)
             outbox.hold(seq, effects)
-        and_then(moment)
         await log.flush()
+        if and_then is not None:
+            await and_then(moment)

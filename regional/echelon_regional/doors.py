@@ -141,8 +141,9 @@ class Floor:
         for _, entry in self.not_durable:
             for _, refs in entry.ok:
                 found.update(refs)
-            for verdict in (*entry.ended, *entry.again, *entry.returned):
-                found.add(verdict.ref)
+            found.update(end.ref for end in entry.ended)
+            found.update(again.ref for again in entry.again)
+            found.update(back.ref for back in entry.returned)
         return found
 
     # ------------------------------------------------------------------ in

@@ -71,12 +71,16 @@ class World:
             assert step.entry is not None
             data = encode(step.entry)
             seq = len(self.log) + 1
-            self.check(step.entry)
+            self.check(step.entry, inputs)
             self.fold.apply(seq, region_entry(data))
             self.log.append((seq, data, self.state.digest()))
 
-    def check(self, entry: RegionEntry) -> None:
+    def check(self, entry: RegionEntry, inputs: Inputs) -> None:
         assert isinstance(entry, Verdicts)
+        said = {(ran.ref, ran.run) for _, message in inputs.outcomes for ran in message.ran} | {*inputs.lost}
+        for ref in [r for _, refs in entry.ok for r in refs] + [v.ref for v in (*entry.ended, *entry.again)]:
+            task = self.state.tasks[ref]
+            assert task.cancel or (ref, task.run) in said, "judged by what was said of another run"
         ended = [ref for _, refs in entry.ok for ref in refs] + [e.ref for e in entry.ended]
         for ref in ended + [r.ref for r in entry.returned]:
             task = self.state.tasks[ref]

@@ -89,9 +89,13 @@ class Census:
         self._calls += 1
         call = self._call = RollCall(floor.state.epoch * 1000 + self._calls, delivered, released_upto)
         asked = encode(Call(call.number, floor.state.epoch))
-        while missing := call.missing(floor.fleet.workers):
+        while True:
+            everybody = await self._everybody_known()
+            missing = call.missing(floor.fleet.workers)
             if self._call is not call:
                 return False
+            if everybody and not missing:
+                break
             self._answered.clear()
             await floor.bus.publish(names.roll_call(floor.region), asked)
             try:
@@ -109,6 +113,11 @@ class Census:
             floor.arrivals.inputs.lost.extend(lost)
             floor.arrivals.wake()
         return True
+
+    async def _everybody_known(self) -> bool:
+        """Have all leases been read that exist by now? A worker that pulls has one, so it will be asked."""
+        upto = await topology.last_sequence(self.floor.bus, names.LEASES_STREAM)
+        return await self.floor.leases.passed(upto, ASK_AGAIN_S)
 
     async def _revoke_suspects(self, missing: list[str]) -> None:
         floor = self.floor

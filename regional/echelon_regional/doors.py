@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from echelon_infra.jetstream.connection import Bus, Message
 from echelon_infra.jetstream.errors import BrokerError
 from echelon_infra.jetstream.log import Log
-from echelon_infra.jetstream.tail import Entry
+from echelon_infra.jetstream.tail import Entry, Tail
 
 from echelon.wire.child import Outcomes, outcomes
 from echelon.wire.codec import pack
@@ -101,6 +101,7 @@ class Floor:
         self.fold = Region(state)
         self.own = own
         self.work = work
+        self.leases: Tail  # of the workers' leases; opened by run.py
         self.outbox = Outbox()
         self.arrivals: Arrivals[Inputs] = Arrivals(Inputs, tick_s=0.05)
         self.fleet = Fleet()

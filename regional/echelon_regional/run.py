@@ -142,13 +142,11 @@ async def _serve(bus: Bus, floor: Floor, lease: Lease, stop: asyncio.Event) -> N
         Tail(bus, names.LEDGER, after=floor.state.ledger, filters=filters, deliver=floor.on_ledger),
         Tail(bus, names.outcomes(region), after=floor.state.outcomes, deliver=floor.on_outcomes),
     ]
-    tails.append(
-        await watch_last(
-            bus, names.LEASES_STREAM, [names.lease_subject(names.worker_leases(region))], floor.on_leases
-        )
-    )
-    for each in tails[:2]:
+    for each in tails:
         await each.open()
+    leases = [names.lease_subject(names.worker_leases(region))]
+    floor.leases = await watch_last(bus, names.LEASES_STREAM, leases, floor.on_leases)
+    tails.append(floor.leases)
     floor.call_wanted.set()
     floor.arrivals.wake()
     work = [

@@ -7,13 +7,15 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from echelon.wire.api import FieldError, Submission, options_of
+from echelon.wire.api import Backoff, FieldError, Submission, options_of
 from echelon.wire.names import PAYLOAD_BYTES, TASKS_PER_REQUEST, is_task_id, is_task_type, is_token, ref_of
 
 MAX_TIMEOUT_S: Final = 7 * 86400.0
 MAX_RETRIES: Final = 1000
 MAX_DEPENDENCIES: Final = 10_000
 MAX_TAGS: Final = 64
+MAX_FACTOR: Final = 1000.0
+BACKOFFS: Final = ("exponential", "constant", "linear")
 
 
 def check_task(task: Submission, at: str = "") -> Iterator[FieldError]:
@@ -35,13 +37,13 @@ def check_task(task: Submission, at: str = "") -> Iterator[FieldError]:
             yield FieldError(
                 f"{at}task_id",
                 "reserved_id",
-                "Ids of the form t- and 13 characters are made by Echelon; choose another.",
+                "Ids like t-0000000000000 are made by Echelon; choose another.",
             )
     if not 1 <= task.priority <= 10:
         yield FieldError(
             f"{at}priority",
             "priority",
-            f"{task.priority} is not between 1 and 10 (10 first; critical high normal low).",
+            f"{task.priority} is not in 1 to 10 (10 first; critical high normal low).",
         )
     if max(len(task.payload), task.payload_bytes) > PAYLOAD_BYTES:
         yield FieldError(
@@ -57,6 +59,7 @@ def _check_options(task: Submission, at: str) -> Iterator[FieldError]:
         yield FieldError(f"{at}timeout", "timeout", "Give seconds above 0 and at most 604800 (7 days).")
     if not 0 <= options.retries <= MAX_RETRIES:
         yield FieldError(f"{at}retries", "retries", f"Give a number from 0 to {MAX_RETRIES}.")
+    yield from _check_backoff(options.backoff, at)
     for field, value in (
         ("region", options.region or "x"),
         ("pool", options.pool),
@@ -66,6 +69,17 @@ def _check_options(task: Submission, at: str) -> Iterator[FieldError]:
             yield FieldError(f"{at}{field}", field, "Use 1 to 64 of A-Z a-z 0-9 _ - and do not begin with _.")
     if len(options.tags) > MAX_TAGS or any(not 0 < len(tag) <= 128 for tag in options.tags):
         yield FieldError(f"{at}tags", "tags", f"At most {MAX_TAGS} tags of 1 to 128 characters.")
+
+
+def _check_backoff(backoff: Backoff, at: str) -> Iterator[FieldError]:
+    """A backoff from outside must not make a region's arithmetic overflow, nor a task wait for ever."""
+    if backoff.kind not in BACKOFFS:
+        yield FieldError(f"{at}backoff", "backoff", f"Use one of {', '.join(BACKOFFS)}.")
+    if not 1 <= backoff.factor <= MAX_FACTOR:
+        yield FieldError(f"{at}backoff.factor", "backoff", f"Give a number from 1 to {MAX_FACTOR:.0f}.")
+    for name in ("base_s", "cap_s", "jitter_s"):
+        if not 0 <= getattr(backoff, name) <= MAX_TIMEOUT_S:
+            yield FieldError(f"{at}backoff.{name}", "backoff", "Give seconds from 0 to 604800 (7 days).")
 
 
 def _check_dependencies(task: Submission, at: str) -> Iterator[FieldError]:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import time
 
-from echelon_infra.jetstream.connection import Message
-from echelon_infra.jetstream.errors import BrokerError
 from echelon_infra.jetstream.lease import read_lease, revoke
 
 from echelon_core import names
 from echelon_core.entries import Question, Verdict, claim, encode, question
 from echelon_core.entries import RollCall as Call
 from echelon_infra.jetstream import topology
+from echelon_infra.jetstream.connection import Message
+from echelon_infra.jetstream.errors import BrokerError
 from echelon_infra.leader.lead import Deposed
 from echelon_infra.telemetry import logs
 from echelon_regional.doors import Floor

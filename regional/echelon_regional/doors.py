@@ -8,9 +8,6 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 
-from echelon_infra.jetstream.connection import Bus, Message
-from echelon_infra.jetstream.errors import BrokerError
-from echelon_infra.jetstream.log import Log
 from echelon_infra.jetstream.tail import Entry, Tail
 
 from echelon.wire.child import Outcomes, outcomes
@@ -34,6 +31,9 @@ from echelon_core.entries import (
 from echelon_core.fold import Step
 from echelon_core.runs import index_of
 from echelon_infra.jetstream import tail, topology
+from echelon_infra.jetstream.connection import Bus, Message
+from echelon_infra.jetstream.errors import BrokerError
+from echelon_infra.jetstream.log import Log
 from echelon_infra.leader.lead import Arrivals, Outbox
 from echelon_infra.telemetry import logs
 from echelon_regional.bundle import Means

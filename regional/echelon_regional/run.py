@@ -9,10 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 
-from echelon_infra.jetstream.connection import Bus, connect
-from echelon_infra.jetstream.errors import BrokerError
 from echelon_infra.jetstream.lease import Lease, read_lease
-from echelon_infra.jetstream.log import Log
 from echelon_infra.jetstream.tail import Entry, Tail, watch_last
 
 from echelon.wire.child import bundle
@@ -20,6 +17,9 @@ from echelon_core import names
 from echelon_core.entries import RegionEpoch, Verdicts, encode, ledger_entry, region_entry
 from echelon_infra import process
 from echelon_infra.jetstream import tail, topology
+from echelon_infra.jetstream.connection import Bus, connect
+from echelon_infra.jetstream.errors import BrokerError
+from echelon_infra.jetstream.log import Log
 from echelon_infra.leader.lead import Deposed, lead
 from echelon_infra.settings import Settings
 from echelon_infra.telemetry import logs

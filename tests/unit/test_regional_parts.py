@@ -32,16 +32,9 @@ def refs_of(state: RegionState, rooms: dict[str, int], means: Means | None = Non
 
 
 def worker(name: str, started_at: float = 1.0, draining: bool = False) -> WorkerInfo:
+    lanes = {"async": 100, "sync": 1}
     return WorkerInfo(
-        name,
-        "east",
-        "default",
-        "h",
-        1,
-        started_at,
-        {"async": 100, "sync": 1},
-        {"quick": "async"},
-        draining=draining,
+        name, "east", "default", "h", 1, started_at, lanes, {"quick": "async"}, draining=draining
     )
 
 
@@ -160,9 +153,7 @@ def test_a_leftover_of_a_newer_leader_is_no_leftover() -> None:
         state.adopt(11, "default=async", [(1, run + 1)])
     with pytest.raises(NewerLeader):
         state.adopt(11, "default=async", [(9, first_run(2))])
-    assert not state.adopt(11, "default=async", [(9, run)]), (
-        "of a delegation that was read, and not live: over"
-    )
+    assert not state.adopt(11, "default=async", [(9, run)]), "its delegation was read, and it lives no more"
     assert state.adopt(12, "default=async", [(1, run)])
     assert state.room.count == 0
 

@@ -164,25 +164,6 @@ class Start(msgspec.Struct):
     app: str  # a file or a module
 
 
-class State(NamedTuple):
-    """What a child is doing at this instant. All 0: nothing.
-
-    Written into shared memory before and after user code gets the thread (in the async lane also each time
-    a suspended run goes on, where that is known), so that the supervisor can end a child that overran, and
-    knows after a crash whose run it was. No system call, no message.
-    """
-
-    beat: int  # grows each time the child's own loop turns; stands still while user code blocks it
-    ref: int
-    run: int
-    started: float  # of the run, seconds since 1970
-    timeout_s: float
-
-
-STATE: Final = struct.Struct("<QQQdd")
-STATE_BYTES: Final = 4096
-
-
 class TypeInfo(msgspec.Struct, array_like=True):
     """A task type as its decorator says. `lane`: "async" or "sync"."""
 

@@ -183,5 +183,43 @@ started: Final = msgspec.msgpack.Decoder(list[Started]).decode
 stop: Final = msgspec.msgpack.Decoder(tuple[int, int]).decode
 
 
+# The page that child and supervisor share: a memory file of STATE.size bytes that the child inherits.
+STATE: Final = struct.Struct("<QQQdd")
+"""beat, ref, run, started, timeout_s: which run the child's one thread executes at this moment.
+
+The child writes it around every run (async: around every step of a coroutine), without a syscall; it is
+still there when the child is dead, so it names the run that took the child down.
+
+- beat: grows with every write. Odd: user code executes. Even: none does, the rest is of the past.
+- started: when the run began, in `time.monotonic()` of the machine, not wall clock; timeout_s: its timeout.
+
+A look may catch a write half done: act on what two looks some 10 ms apart found with the same beat. A run is
+stuck when the beat stays odd and unchanged and `monotonic() > started + timeout_s` plus some grace: the
+child cannot cancel it itself (a sync handler, or a coroutine that blocks the loop) and must be killed.
+"""
+
+
+class Executing(NamedTuple):
+    """A look at the page. `busy`: user code executes."""
+
+    beat: int
+    ref: int
+    run: int
+    started: float
+    timeout_s: float
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.beat & 1)
+
+
+def executing(page: bytes | bytearray | memoryview | mmap) -> Executing:
+    """
+    >>> executing(STATE.pack(3, 1024, 5, 10.0, 300.0)).busy
+    True
+    """
+    return Executing(*STATE.unpack_from(page))
+
+
 RETIRED: Final = 75
 """Exit code of a child whose cancelled coroutine would not end: all it knew was sent, start another one."""

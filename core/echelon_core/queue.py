@@ -4,19 +4,21 @@ Tasks of one *class* (what decides where they may go: type, region, pool) wait t
 cannot go anywhere is passed over as a whole and holds nobody else up. Order is by ref, that is by admission:
 a task that comes back (a retry, a return) finds its old place.
 
-Looking does not change anything that counts: `peek` skips what has left, `discard` forgets it later. Per
-class and level there is a deque for what arrives in order and a heap for what comes back out of order.
+Looking does not change anything that counts: `peek` skips what has left, `left` forgets it: at once at the
+head, in the middle when those that have left are more than those that wait. Per class and level there is a
+deque for what arrives in order and a heap for what comes back out of order.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Generic, TypeVar
 
 LEVELS = range(10, 0, -1)
+COMPACT_FROM = 64  # gone references in a line before it is worth sweeping
 
 ClassT = TypeVar("ClassT", bound=Hashable)
 
@@ -24,12 +26,13 @@ ClassT = TypeVar("ClassT", bound=Hashable)
 class _Line(Generic[ClassT]):
     """Those of one class at one level."""
 
-    __slots__ = ("back", "kind", "line")
+    __slots__ = ("back", "gone", "kind", "line")
 
     def __init__(self, kind: ClassT) -> None:
         self.kind = kind
         self.line: deque[int] = deque()  # ascending refs
         self.back: list[int] = []  # heap of those that came back
+        self.gone = 0  # about how many in here have left
 
     def push(self, ref: int) -> None:
         if not self.line or ref > self.line[-1]:
@@ -37,16 +40,31 @@ class _Line(Generic[ClassT]):
         else:
             heapq.heappush(self.back, ref)
 
+    def extend(self, refs: Sequence[int]) -> None:
+        if not self.line or refs[0] > self.line[-1]:
+            self.line.extend(refs)
+        else:
+            for ref in refs:
+                self.push(ref)
+
     def __iter__(self) -> Iterator[int]:
         if not self.back:
             return iter(self.line)
         return (ref for ref, _ in groupby(heapq.merge(sorted(self.back), self.line)))  # each once
 
-    def trim(self, waits: Callable[[int, ClassT], bool]) -> None:
-        while self.line and not waits(self.line[0], self.kind):
-            self.line.popleft()
-        while self.back and not waits(self.back[0], self.kind):
-            heapq.heappop(self.back)
+    def trim(self, waits: Callable[[int, int, ClassT], bool], level: int, number: int) -> None:
+        line, back, kind = self.line, self.back, self.kind
+        before = len(line) + len(back)
+        while line and not waits(level, line[0], kind):
+            line.popleft()
+        while back and not waits(level, back[0], kind):
+            heapq.heappop(back)
+        size = len(line) + len(back)
+        self.gone = max(0, self.gone + number - (before - size))
+        if self.gone > COMPACT_FROM and 2 * self.gone > size:
+            self.line = deque(ref for ref in self if waits(level, ref, kind))
+            self.back = []
+            self.gone = 0
 
 
 class WaitingRoom(Generic[ClassT]):
@@ -68,13 +86,22 @@ class WaitingRoom(Generic[ClassT]):
         line.push(ref)
         self.count += 1
 
+    def extend(self, level: int, kind: ClassT, refs: Sequence[int]) -> None:
+        """Push several of one class, in ascending order."""
+        lines = self._levels[level]
+        line = lines.get(kind)
+        if line is None:
+            line = lines[kind] = _Line(kind)
+        line.extend(refs)
+        self.count += len(refs)
+
     def left(self, level: int, kind: ClassT, number: int = 1) -> None:
         """So many of this class have left the room: forget those that stand at the head."""
         self.count -= number
         line = self._levels[level].get(kind)
         if line is None:
             return
-        line.trim(lambda ref, k: self._waits(level, ref, k))
+        line.trim(self._waits, level, number)
         if not line.line and not line.back:
             del self._levels[level][kind]
 

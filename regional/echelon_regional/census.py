@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import time
 
-from echelon_infra.jetstream.lease import read_lease, revoke
-
 from echelon_core import names
 from echelon_core.entries import Question, Verdict, claim, encode, question
 from echelon_core.entries import RollCall as Call
 from echelon_infra.jetstream import topology
 from echelon_infra.jetstream.connection import Message
 from echelon_infra.jetstream.errors import BrokerError
+from echelon_infra.jetstream.lease import read_lease, revoke
 from echelon_infra.leader.lead import Deposed
 from echelon_infra.telemetry import logs
 from echelon_regional.doors import Floor
@@ -116,8 +115,9 @@ class Census:
 
     async def _everybody_known(self) -> bool:
         """Have all leases been read that exist by now? A worker that pulls has one, so it will be asked."""
-        upto = await topology.last_sequence(self.floor.bus, names.LEASES_STREAM)
-        return await self.floor.leases.passed(upto, ASK_AGAIN_S)
+        subject = names.lease_subject(names.worker_leases(self.floor.region))
+        newest = await topology.last_of_subject(self.floor.bus, names.LEASES_STREAM, subject)
+        return newest is None or await self.floor.leases.passed(int(newest["seq"]), ASK_AGAIN_S)
 
     async def _revoke_suspects(self, missing: list[str]) -> None:
         floor = self.floor

@@ -8,9 +8,7 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator
-
-from echelon_infra.jetstream.lease import Lease, read_lease
-from echelon_infra.jetstream.tail import Entry, Tail, watch_last
+from typing import Any
 
 from echelon.wire.child import bundle
 from echelon_core import names
@@ -19,7 +17,9 @@ from echelon_infra import process
 from echelon_infra.jetstream import tail, topology
 from echelon_infra.jetstream.connection import Bus, connect
 from echelon_infra.jetstream.errors import BrokerError
+from echelon_infra.jetstream.lease import Lease, read_lease
 from echelon_infra.jetstream.log import Log
+from echelon_infra.jetstream.tail import Entry, Tail, watch_last
 from echelon_infra.leader.lead import Deposed, lead
 from echelon_infra.settings import Settings
 from echelon_infra.telemetry import logs
@@ -155,7 +155,7 @@ async def _serve(bus: Bus, floor: Floor, lease: Lease, stop: asyncio.Event) -> N
         asyncio.create_task(census.run()),
         asyncio.create_task(census.answer()),
     ]
-    watch = [
+    watch: list[asyncio.Task[Any]] = [
         asyncio.create_task(stop.wait()),
         asyncio.create_task(lease.lost.wait()),
         asyncio.create_task(floor.own.fenced.wait()),
@@ -179,7 +179,7 @@ async def _serve(bus: Bus, floor: Floor, lease: Lease, stop: asyncio.Event) -> N
 
 async def _main(settings: Settings) -> int:
     stop = process.stop_event()
-    logs.configure(settings.log_level, settings.log_format, region=settings.region)
+    logs.configure(settings.log_level, settings.log_format, {"region": settings.region})
     try:
         bus = await connect(
             settings.nats_url, names.connection_name("regional", settings.region, str(os.getpid()))

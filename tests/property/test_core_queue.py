@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,6 +39,20 @@ class Waiting(RuleBasedStateMachine):
             self.truth[self.next_ref] = (level, kind)
             self.room.push(level, kind, self.next_ref)
             self.next_ref += 1
+
+    @rule(level=levels, kind=kinds, number=st.integers(2, 9))
+    def arrive_together(self, level: int, kind: str, number: int) -> None:
+        refs = range(self.next_ref, self.next_ref + number)
+        self.truth.update(dict.fromkeys(refs, (level, kind)))
+        self.room.extend(level, kind, refs)
+        self.next_ref += number
+
+    @precondition(lambda self: self.gone)
+    @rule(level=levels, kind=kinds)
+    def all_come_back_together(self, level: int, kind: str) -> None:
+        self.truth.update(dict.fromkeys(self.gone, (level, kind)))
+        self.room.extend(level, kind, sorted(self.gone))
+        self.gone = {}
 
     @rule(level=levels, kind=kinds, number=st.integers(1, 4))
     def take_the_first(self, level: int, kind: str, number: int) -> None:
@@ -111,6 +126,19 @@ def test_an_empty_room_keeps_nothing(places: list[Place]) -> None:
     for ref in sorted(truth, reverse=True):
         room.left(*truth.pop(ref))
     assert room.count == 0 and not list(room.kinds())
+
+
+@given(st.sets(st.integers(0, 299), min_size=1), st.randoms(use_true_random=False))
+def test_a_line_of_which_most_have_left_is_swept_and_nobody_with_it(stay: set[int], chance: Random) -> None:
+    truth: dict[int, Place] = dict.fromkeys(range(300), (5, "a"))
+    room: WaitingRoom[str] = WaitingRoom(lambda level, ref, kind: truth.get(ref) == (level, kind))
+    room.extend(5, "a", range(300))
+    leaving = sorted(set(truth) - stay)
+    chance.shuffle(leaving)
+    for ref in leaving:
+        del truth[ref]
+        room.left(5, "a")
+    assert room.peek(5, "a", 300) == sorted(stay) and room.count == len(stay)
 
 
 def drain_in_order(places: Mapping[int, Place]) -> list[int]:

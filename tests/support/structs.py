@@ -1,4 +1,4 @@
-"""Hypothesis strategies for msgspec structs, read off their fields: a new entry is covered when it is born."""
+"""Hypothesis strategies for msgspec structs, read off their fields: new entries are covered at birth."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Refusal(msgspec.Struct, array_like=True, tag="refused"):
 
 
 class Admission(msgspec.Struct, array_like=True, tag="admitted"):
-    """New tasks have the refs `first`, `first + 1` … in the order of the group, skipping those that existed."""
+    """New tasks have the refs `first`, `first + 1` … in the order of the group, but those that existed."""
 
     first: int
     count: int  # tasks of the group, new and known together
@@ -173,10 +173,20 @@ ask_request: Final = msgspec.msgpack.Decoder(Ask).decode
 get_request: Final = msgspec.msgpack.Decoder(Get).decode
 get_answer: Final = msgspec.msgpack.Decoder(list[bytes]).decode
 notice: Final = msgspec.msgpack.Decoder(Notice).decode
+_refusal: Final = msgspec.msgpack.Decoder(Refusal).decode
 
 
 def options_of(task: Submission) -> Options:
     return DEFAULTS if task.options is None else task.options
+
+
+def refusal_of(data: bytes) -> Refusal | None:
+    """The refusal of a whole request, if that is what answers it: its first item is its tag.
+
+    >>> refusal_of(pack(Refusal("unavailable", 503, "", ""))).code, refusal_of(pack(ActAnswer(7, [])))
+    ('unavailable', None)
+    """
+    return _refusal(data) if data[1:9] == b"\xa7refused" else None
 
 
 def fingerprint(task: Submission) -> bytes:

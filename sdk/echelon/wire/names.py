@@ -27,6 +27,9 @@ INLINE_BYTES: Final = 128 * 1024
 PAYLOAD_BYTES: Final = 64 * 1024 * 1024
 TASKS_PER_ENTRY: Final = 1024
 
+PRIORITIES: Final = {"critical": 10, "high": 7, "normal": 5, "low": 2}
+"""Words for priorities, in any case."""
+
 _TASK_ID: Final = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9_.:-]{1,128}\Z")
 _MADE_ID: Final = re.compile(r"t-[0-9a-hjkmnp-tv-z]{13}\Z")
 _TASK_TYPE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,254}\Z")

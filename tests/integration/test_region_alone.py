@@ -273,7 +273,7 @@ async def test_leaders_come_and_go_and_nothing_is_lost(tmp_path: Path, faults: i
             await s.delegate(*(Item(2048 * (fault + 1) + i, "quick", b"{}", 5) for i in range(200)))
             await s.crash(leader)
             leader = await s.lead()
-            await s.until(lambda found: len(ok_refs(found)) > 200 * fault)
+            await s.until(lambda found, fault=fault: len(ok_refs(found)) > 200 * fault)
         found = await s.until(lambda found: len(ok_refs(found)) == 200 * faults, timeout_s=20)
         assert len(set(ok_refs(found))) == 200 * faults
         working.cancel()

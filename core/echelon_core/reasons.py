@@ -71,3 +71,25 @@ class NoRegion(Reason):
     mend = "Start it with: echelon regional --region {region}."
 
     region: str
+
+
+@dataclass(frozen=True)
+class NoMaster(Reason):
+    code = "no_master"
+    sentence = "No master leads, so nothing is placed."
+    mend = "Start one with: echelon master."
+
+
+@dataclass(frozen=True)
+class CancelWanted(Reason):
+    code = "cancel_wanted"
+    sentence = "Its end was asked for{by_whom}; it stops as soon as its worker has heard."
+
+    by: str = ""
+
+    @property
+    def by_whom(self) -> str:
+        return f" by {self.by}" if self.by else ""
+
+    def __str__(self) -> str:
+        return self.sentence.format(by_whom=self.by_whom)

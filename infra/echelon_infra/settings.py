@@ -60,20 +60,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     url: Annotated[str, Meta(description="Where a web node answers, for the command line.")] = ""
     data: Annotated[Path, Meta(description="Folder of everything that is kept.")] = Path(".echelon")
     host: Annotated[str, Meta(description="Address the web server listens on.", min_length=1)] = "127.0.0.1"
-    port: Annotated[int, Meta(description="Its port; 0 takes a free one.", ge=0, le=65535)] = 8000
+    port: Annotated[int, Meta(description="Its port; 0 is any.", ge=0, le=65535)] = 8000
     insecure: Annotated[bool, Meta(description="Listen beyond this machine without keys.")] = False
     regions: Annotated[tuple[str, ...], Meta(description="Regions that `up` starts.", min_length=1)] = (
         "east",
         "west",
     )
     workers: Annotated[int, Meta(description="Workers that `up` starts in each region.", ge=0, le=256)] = 1
-    region: Annotated[str, Meta(description="The region of a regional scheduler or worker.")] = "east"
-    pool: Annotated[str, Meta(description="The pool a worker belongs to.")] = "default"
-    worker_id: Annotated[str, Meta(description="A worker's name; empty: one is made.", max_length=64)] = ""
-    app: Annotated[str, Meta(description="File or module with the @task functions; empty: the demo.")] = ""
-    processes: Annotated[
-        int, Meta(description="Children for sync tasks, per worker; 0: cores ÷ workers.", ge=0, le=1024)
-    ] = 0
+    region: Annotated[str, Meta(description="The region it belongs to.")] = "east"
+    pool: Annotated[str, Meta(description="The pool it belongs to.")] = "default"
+    worker_id: Annotated[str, Meta(description="The worker's name.", max_length=64)] = ""
+    app: Annotated[str, Meta(description="File or module with your @task functions.")] = ""
+    processes: Annotated[int, Meta(description="Children for sync tasks, per worker.", ge=0, le=1024)] = 0
     concurrency: Annotated[int, Meta(description="Slots for async tasks, per worker.", ge=0, le=100_000)] = (
         100
     )

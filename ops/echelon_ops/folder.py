@@ -57,6 +57,7 @@ class Run(msgspec.Struct, frozen=True):
     regions: list[str]
     processes: dict[str, Process]
     version: str = ""
+    monitoring: str = ""  # of the embedded server
 
 
 class Folder:

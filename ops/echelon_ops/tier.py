@@ -14,7 +14,12 @@ from typing import Final
 from echelon_infra.process import BAD_INPUT, PARENT, die_with_parent
 from echelon_infra.settings import HANDED_DOWN, Settings, handed_down
 
-TIERS: Final = ("master", "regional", "worker", "web")
+TIERS: Final = {
+    "master": "echelon_master.run",
+    "regional": "echelon_regional.run",
+    "worker": "echelon_worker.run",
+    "web": "echelon_web.run",
+}
 
 
 def start(tier: str, settings: Settings) -> int:
@@ -28,7 +33,9 @@ def start(tier: str, settings: Settings) -> int:
     if tier == "worker" and settings.worker_id:
         named["worker"] = settings.worker_id
     logs.configure(settings.log_level, settings.log_format, named)
-    code: int = import_module(f"echelon_{tier}.run").main(settings)
+    if tier == "worker":  # a handler that submits means this Echelon
+        os.environ["ECHELON_NATS_URL"] = settings.nats_url
+    code: int = import_module(TIERS[tier]).main(settings)
     return code
 
 

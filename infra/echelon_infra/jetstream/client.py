@@ -1,0 +1,147 @@
+"""A nats-py client that hands messages over inline.
+
+nats-py gives each subscription a queue and a task: two wake-ups a message, and what does not fit the queue
+is dropped. Here a handler is a plain function called from the reading task, so nothing waits, nothing is
+dropped, and TCP itself holds the server back while we are busy.
+
+It also mends two ways in which nats-py stays "connected" for ever without reading: an exception that ends
+the reading task, and one that ends the reconnecting task (uvloop raises RuntimeError on a closed transport).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from nats.aio.client import Client as NatsClient
+from nats.aio.subscription import Subscription as NatsSubscription
+
+log: Final = logging.getLogger("echelon.broker")
+
+_STATUS_LINE: Final = b"NATS/1.0 "
+
+
+class Headers(Mapping[str, str]):
+    """The headers of a message, decoded when somebody looks. Of repeated ones the last counts."""
+
+    __slots__ = ("_decoded", "_raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._decoded: dict[str, str] | None = None
+
+    def _fields(self) -> dict[str, str]:
+        if self._decoded is None:
+            first, *lines = self._raw.decode("utf-8", "replace").split("\r\n")
+            self._decoded = {
+                key: value.strip() for key, _, value in (line.partition(":") for line in lines) if key
+            }
+            if first.startswith("NATS/1.0 "):
+                self._decoded.setdefault("Description", first[13:].strip())
+        return self._decoded
+
+    def __getitem__(self, key: str) -> str:
+        return self._fields()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields())
+
+    def __len__(self) -> int:
+        return len(self._fields())
+
+
+@dataclass(slots=True)
+class Message:
+    """What arrived. `status` is set on the broker's own: "100" idle heartbeat, "408" pull ended, "503" ..."""
+
+    subject: str
+    data: bytes = b""
+    reply: str = ""
+    headers: Mapping[str, str] | None = None
+    status: str = ""
+
+
+Handler = Callable[[Message], None]
+
+
+class Client(NatsClient):
+    """nats-py's connection, reconnecting and parsing; our dispatch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handlers: dict[int, Handler] = {}
+
+    async def listen(self, subject: str, queue: str, handler: Handler) -> int:
+        """Subscribe; returns the number to `unlisten` with. Survives reconnects."""
+        self._sid += 1
+        sid = self._sid
+        subscription = NatsSubscription(self, sid, subject, queue=queue)
+        self._subs[sid] = subscription
+        self.handlers[sid] = handler
+        await self._send_subscribe(subscription)
+        return sid
+
+    async def mute(self, sid: int) -> None:
+        """Tell the server that no more is wanted; what is under way still reaches the handler."""
+        if self._subs.pop(sid, None) is not None and not self.is_closed:
+            await self._send_unsubscribe(sid)
+
+    async def unlisten(self, sid: int) -> None:
+        self.handlers.pop(sid, None)
+        await self.mute(sid)
+
+    def send(self, subject: str, data: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
+        """Queue a publish for the flusher, which writes all that one turn of the loop has queued at once."""
+        if headers is None:
+            head = f"PUB {subject} {reply} {len(data)}\r\n".encode()
+        else:
+            lines = "".join(f"{key}: {value}\r\n" for key, value in headers.items())
+            block = f"NATS/1.0\r\n{lines}\r\n".encode()
+            head = f"HPUB {subject} {reply} {len(block)} {len(block) + len(data)}\r\n".encode() + block
+        self._pending += (head, data, b"\r\n")
+        self._pending_data_size += len(head) + len(data) + 2
+        queue = self._flush_queue
+        if queue is not None and queue.empty() and self.is_connected:
+            queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    async def drain_if_full(self, limit: int) -> None:
+        """Wait until the socket has taken what is queued, if that is more than `limit` bytes."""
+        if self._pending_data_size > limit and self.is_connected:
+            await self._flush_pending(force_flush=True)
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._pending_data_size
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:
+        handler = self.handlers.get(sid)
+        if handler is None:
+            return
+        message = Message(subject.decode(), data, reply.decode())
+        if headers:
+            message.headers = Headers(headers)
+            if headers.startswith(_STATUS_LINE):
+                message.status = headers[9:12].decode()
+        try:
+            handler(message)
+        except Exception:
+            log.exception("handler of %s failed", message.subject)
+
+    async def _read_loop(self) -> None:
+        await super()._read_loop()
+        if self.is_connected:  # it ended without telling anybody
+            log.warning("the reading task ended; connecting anew")
+            await self.force_reconnect()
+
+    async def _attempt_reconnect(self) -> None:
+        while True:
+            try:
+                return await super()._attempt_reconnect()
+            except (RuntimeError, ValueError, EOFError, AttributeError) as error:
+                log.warning("reconnecting failed and is tried again: %r", error)
+                await asyncio.sleep(0.2)

@@ -134,7 +134,8 @@ class Client(NatsClient):
 
     async def _read_loop(self) -> None:
         await super()._read_loop()
-        if self.is_connected:  # it ended without telling anybody
+        task = asyncio.current_task()
+        if self.is_connected and task and not task.cancelling():  # it ended without telling anybody
             log.warning("the reading task ended; connecting anew")
             await self.force_reconnect()
 

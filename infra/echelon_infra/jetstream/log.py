@@ -4,8 +4,8 @@
 flight. So they can only be stored in this order, each once, without gaps. A publish whose outcome is unknown
 is compared with what is stored and, if it is not there, sent again unchanged: it cannot be stored twice.
 
-**The wall.** A chain heals: one foreign message refuses one publish, and the next in flight fits again. So who
-takes over first stores `width` + 1 markers in one atomic batch: more than an older writer can have in
+**The wall.** A chain heals: one foreign message refuses one publish, and the next in flight fits again. So
+who takes over first stores `width` + 1 markers in one atomic batch: more than an older writer can have in
 flight. Whatever that one still sends names a sequence of the past and is refused for ever, on one server
 and on three. Nothing rests on `Nats-Msg-Id`, which a server forgets.
 """
@@ -43,7 +43,7 @@ class _Error(msgspec.Struct):
 
 
 class PubAck(msgspec.Struct):
-    """JetStream's answer to a publish. A refused one says `seq` 0 and an error: look at `error`, never at `seq`."""
+    """JetStream's answer to a publish. A refused one says `seq` 0 too: look at `error`, never at `seq`."""
 
     stream: str = ""
     seq: int = 0

@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 
 class Tail:
-    """Follows `stream` from `after` (exclusive) on, and hands over what comes in batches, in order, each once.
+    """Follows `stream` from `after` (exclusive) on; hands over what comes in batches, in order, each once.
 
     `position` is the last sequence delivered, or passed over because nothing up to there matches `filters`.
     """

@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 
 LEVELS = range(10, 0, -1)
 COMPACT_FROM = 64  # gone references in a line before it is worth sweeping
+EAGER = 4  # so many lines are looked at each to the limit, more are merged as needed
 
 ClassT = TypeVar("ClassT", bound=Hashable)
 
@@ -116,8 +117,22 @@ class WaitingRoom(Generic[ClassT]):
         line = self._levels[level].get(kind)
         if line is None:
             return []
-        waits = self._waits
-        return list(islice((ref for ref in line if waits(level, ref, kind)), limit))
+        return list(islice(self._waiting(level, line), limit))
+
+    def first(self, level: int, wanted: Callable[[ClassT], bool], limit: int) -> list[int]:
+        """The first `limit` at this level over all wanted classes, in order: refs only."""
+        lines = [self._waiting(level, line) for kind, line in self._levels[level].items() if wanted(kind)]
+        if len(lines) > EAGER:
+            return list(islice(heapq.merge(*lines), limit))
+        found: list[int] = []
+        for line in lines:
+            found += islice(line, limit)
+        found.sort()  # of few runs: faster than a heap
+        return found[:limit]
+
+    def _waiting(self, level: int, line: _Line[ClassT]) -> Iterator[int]:
+        waits, kind = self._waits, line.kind
+        return (ref for ref in line if waits(level, ref, kind))
 
     def peek_level(
         self, level: int, wanted: Callable[[ClassT], bool], limit: int

@@ -72,7 +72,7 @@ def ref_of(task_id: str) -> int | None:
     >>> ref_of("t-0000000000100"), ref_of("task-a")
     (1024, None)
     """
-    if _MADE_ID.match(task_id) is None:
+    if not task_id.startswith("t-") or _MADE_ID.match(task_id) is None:
         return None
     ref = 0
     for letter in task_id[2:]:

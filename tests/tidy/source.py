@@ -23,17 +23,18 @@ PACKAGES = {
     "echelon_ops": "ops",
 }
 
+MASTER = ("admit", "control", "graph", "image", "notices", "place", "settle", "tables")
+REGIONAL = ("bundle", "release", "takeback", "window")
+WORKER = ("autopsy", "copies", "credit", "deadlines", "held", "orders", "pressure")
+
 PURE = (
     "sdk/echelon/wire/*.py",
     "core/echelon_core/**/*.py",
     "*/echelon_*/state.py",
     "*/echelon_*/decide.py",
-    *(f"master/echelon_master/{name}.py" for name in ("admit", "graph", "place", "control", "settle")),
-    *(
-        f"regional/echelon_regional/{name}.py"
-        for name in ("gate", "release", "window", "bundle", "workers", "takeback", "settle")
-    ),
-    *(f"worker/echelon_worker/{name}.py" for name in ("credit", "deadlines", "pressure")),
+    *(f"master/echelon_master/{name}.py" for name in MASTER),
+    *(f"regional/echelon_regional/{name}.py" for name in REGIONAL),
+    *(f"worker/echelon_worker/{name}.py" for name in WORKER),
 )
 """Modules that know no clock, chance, network, file or environment; `await` is not theirs either."""
 

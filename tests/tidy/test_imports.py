@@ -40,7 +40,9 @@ def orphans(modules: Iterable[tuple[str, bool, ast.Module]]) -> set[str]:
     seen: set[str] = set()
     for name, package, module in modules:
         seen |= {other for other in mentioned(name, module, package=package) if other != name}
-    return {name for name, package in known.items() if not package and name not in seen} - ENTRANCES
+    started = {name.removesuffix(".__main__") for name in known}  # `python -m package`
+    alive = seen | {f"{name}.__main__" for name in started & seen}
+    return {name for name, package in known.items() if not package and name not in alive} - ENTRANCES
 
 
 def test_every_file_is_imported_by_another() -> None:

@@ -1,6 +1,6 @@
 """Python values as JSON text that everybody reads the same, or a list of what cannot be said in it.
 
-msgspec encodes what it can: plain values, dataclasses, Structs, dates, UUIDs, decimals, enums, bytes as base64.
+msgspec encodes what it can: plain ones, dataclasses, Structs, dates, UUIDs, decimals, enums, bytes (base64).
 What would not survive is refused by name and path: NaN and infinities (they would become null), integers
 beyond 64 bits, half surrogates, nesting beyond 100, other objects.
 """

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import rich_click as click
 
@@ -12,6 +12,8 @@ from echelon_infra.settings import TABLE, Resolved, resolve
 from echelon_ops.cli.output import note
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_COLUMNS: Final = 74
 
 
 def setting(key: str, metavar: str, default: str = "") -> Callable[[Function], Function]:
@@ -25,8 +27,15 @@ def setting(key: str, metavar: str, default: str = "") -> Callable[[Function], F
 
 
 def exits(*meanings: str) -> str:
-    """The last line of a help: a code is not torn from its meaning."""
-    return "Exit: " + " · ".join(meaning.replace(" ", "\u00a0", 1) for meaning in meanings)
+    """The last lines of a help: a code is not torn from its meaning."""
+    lines = ["Exit:"]
+    for meaning in meanings:
+        joined = f"{lines[-1]} {meaning}" if lines[-1] == "Exit:" else f"{lines[-1]} · {meaning}"
+        if len(joined) <= _COLUMNS:
+            lines[-1] = joined
+        else:
+            lines.append(meaning)
+    return "\b\n" + "\n".join(lines)
 
 
 def settings_from(given: dict[str, Any]) -> Resolved:

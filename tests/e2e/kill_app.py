@@ -1,6 +1,6 @@
 """Handlers that write down what they do: copied into the folder of a kill run, the journal lies beside.
 
-One `os.write` to a file opened with O_APPEND is whole and in order, whoever else writes and whoever is killed.
+One `os.write` to a file opened with O_APPEND is whole and in order, whoever else writes, whoever is killed.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def exits(*meanings: str) -> str:
             lines[-1] = joined
         else:
             lines.append(meaning)
-    return "\b\n" + "\n".join(lines)
+    return "\n\n".join(lines)
 
 
 def settings_from(given: dict[str, Any]) -> Resolved:

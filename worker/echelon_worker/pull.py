@@ -1,0 +1,109 @@
+"""Work messages in: what is new goes to the children, a copy does no harm, what is doubtful is asked about.
+
+JetStream delivers at least once, and after the kill of a server it delivers again what it had delivered, as
+if for the first time. So what comes is looked up in the memory of what this worker had (`copies`); and what
+was stored before this connection, or delivered more than once, is a matter for the region (`doubts`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from echelon_core import names
+from echelon_infra.jetstream.connection import Bus
+from echelon_infra.jetstream.errors import BrokerError
+from echelon_infra.jetstream.puller import Delivery, Puller
+from echelon_worker.copies import Copies, doubtful
+from echelon_worker.held import Held
+
+
+class Intake:
+    """All messages in this worker's hands, by sequence, from receipt to ack.
+
+    `took` is called with each message; then `fresh` if it may run, or `doubt` if it must be asked about. All
+    three are set by those who do that, before `start`.
+    """
+
+    def __init__(self, bus: Bus, region: str, pool: str) -> None:
+        self._bus = bus
+        self._region = region
+        self._pool = pool
+        self._copies = Copies()
+        self._pullers: dict[str, Puller] = {}
+        self.fresh: Callable[[Held], None]
+        self.doubt: Callable[[Held], None]
+        self.took: Callable[[Held], None]
+        self.held: dict[int, Held] = {}
+
+    async def start(self, lanes: Iterable[str]) -> None:
+        for lane in lanes:
+            puller = self._pullers.get(lane)
+            if puller is None:
+                puller = self._pullers[lane] = Puller(
+                    self._bus,
+                    names.work(self._region),
+                    names.work_consumer(self._pool, lane),
+                    lambda delivery, lane=lane: self._receive(lane, delivery),  # type: ignore[misc]
+                )
+            await puller.start()
+
+    async def stop(self) -> None:
+        """From here on nothing arrives."""
+        for puller in self._pullers.values():
+            await puller.stop()
+
+    def want(self, lane: str, messages: int) -> None:
+        """At most so many may be open. While half of them are, no new request is worth its message."""
+        puller = self._pullers.get(lane)
+        if puller is not None:
+            puller.want(puller.open if puller.open <= messages < 2 * puller.open else messages)
+
+    async def others_idle(self, lane: str) -> bool:
+        """Does another worker of the pool wait for work that we are asking for none of? Costs a request."""
+        puller = self._pullers.get(lane)
+        if puller is None or puller.open:
+            return False
+        consumer = f"{names.work(self._region)}.{names.work_consumer(self._pool, lane)}"
+        try:
+            info = await self._bus.api(f"CONSUMER.INFO.{consumer}")
+        except BrokerError:
+            return False  # the server restarts: nobody waits for anything
+        return int(info.get("num_waiting", 0)) > 0
+
+    def _receive(self, lane: str, delivery: Delivery) -> None:
+        known = self.held.get(delivery.seq)
+        if not self._copies.add(delivery.seq, delivery.data):
+            if known is not None:
+                known.reply = delivery.reply  # the newest delivery is the one that the consumer waits for
+            else:
+                self._bus.send(delivery.reply, b"+ACK")
+            return
+        if known is not None:
+            known.reply = ""  # the stream lost its end and uses the number again, for this message
+        held = Held(delivery.seq, lane, delivery.data, delivery.reply, time.monotonic())
+        self.held[delivery.seq] = held
+        self.took(held)
+        if doubtful(delivery.stored_at, delivery.delivered_count, self._bus.connected_at):
+            self.doubt(held)
+        else:
+            self.fresh(held)
+
+    def over(self, helds: Sequence[Held]) -> None:
+        """Everything about these is durable, or has been for long: ack."""
+        for held in helds:
+            if self.held.get(held.sequence) is held:
+                del self.held[held.sequence]
+            if held.reply:
+                self._bus.send(held.reply, b"+ACK")
+
+    def drop(self, held: Held) -> None:
+        """It is not ours to run, or nobody can say. It comes again after its ack deadline."""
+        if self.held.get(held.sequence) is held:
+            del self.held[held.sequence]
+            self._copies.forget(held.sequence)
+
+    def working(self, held: Held) -> None:
+        """Tell the broker that we are at it: its ack deadline begins anew."""
+        if held.reply:
+            self._bus.send(held.reply, b"+WPI")

@@ -51,7 +51,7 @@ def _times(began: float | None, now: float) -> tuple[float, float]:
 
 def _error(child: Child, status: int) -> Error | None:
     if status == TIMEOUT:
-        return Error("TimeoutError", f"It ran longer than its timeout of {child.page.timeout_s:g} s.")
+        return Error("Timeout", f"The task ran longer than its timeout of {child.page.timeout_s:g} s.")
     if status == DIED:
         said = child.output.end
         message = f"The process was {child.cause} while it ran."

@@ -37,6 +37,7 @@ log = logs.get("worker")
 
 _LOOK_S = 0.1
 _LOOKS_A_SECOND = 10
+_RELIEF_LOOKS = 100
 _LAST_WORDS_S = 2.0
 _RUNNING = 100
 
@@ -153,6 +154,8 @@ class Worker:
                 self.supervisor.orders.expire(now)
                 self.claims.keep_alive(now)
                 self.pool.reap_silent()
+                if self.pressure.full and looks % _RELIEF_LOOKS == 0:
+                    await self.pool.relieve()
 
     async def drain(self) -> int:
         """Stop in good order; the exit code."""

@@ -119,7 +119,9 @@ class Supervisor:
 
     def hand_out(self, name: str) -> None:
         """Give what waits to children that have room, then ask for as much as credit allows."""
-        lane = self.lanes[name]
+        lane = self.lanes.get(name)
+        if lane is None:
+            return  # the worker is still starting
         if self.open and lane.waiting:
             now = time.monotonic()
             while lane.waiting and (child := self._roomiest(name, lane)) is not None:

@@ -7,10 +7,13 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Final
 
+import psutil
+
 from echelon.wire.child import Executing, Hello, Kind, executing
 from echelon_infra.telemetry import logs
 from echelon_worker.children.output import Output
 from echelon_worker.children.pipe import OnFrame, Pipe
+from echelon_worker.children.recycle import Size
 from echelon_worker.children.spawn import Spawned, kill
 from echelon_worker.deadlines import Kill, Look, look
 from echelon_worker.held import Begun, Held
@@ -37,6 +40,8 @@ class Child:
         self.retiring = False  # ends what it has, gets nothing more
         self._process = spawned.process
         self._page = spawned.page
+        self._statistics = psutil.Process(spawned.process.pid)
+        self._first_size = 0
         self.output = Output(spawned.output, spawned.process.pid)
         self.pipe: Pipe
 
@@ -63,6 +68,15 @@ class Child:
     def look(self, now: float) -> Look:
         self.looked = look(self.looked, self.page, now)
         return self.looked
+
+    def size(self) -> Size:
+        """Memory that is its own, in bytes: at the first look, and now."""
+        try:
+            now = self._statistics.memory_info().rss
+        except psutil.NoSuchProcess:
+            now = 0
+        self._first_size = self._first_size or now
+        return Size(self._first_size, now)
 
     def kill(self, why: Kill | None = None) -> None:
         """End it and what it started. `why`: whom for; None: because all of us end."""

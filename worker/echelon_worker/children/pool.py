@@ -15,6 +15,7 @@ from echelon.wire.child import hello as decode_hello
 from echelon_infra.telemetry import logs
 from echelon_worker.children.child import Child, connect
 from echelon_worker.children.pipe import OnFrame
+from echelon_worker.children.recycle import grown
 from echelon_worker.children.spawn import spawn
 from echelon_worker.chores import Chores
 
@@ -90,10 +91,18 @@ class Pool:
         child.retiring = True
         child.pipe.send(Kind.DRAIN)
 
-    async def recycle(self, child: Child) -> None:
-        """Replace a living child: the new one comes first, then the old one ends what it has begun."""
-        await self._spawn(child.lane, child.slots)
-        self.retire(child)
+    async def relieve(self) -> None:
+        """Memory is nearly gone: replace the child that has grown most, if any has grown out of measure.
+
+        The new one comes first, then the old one ends what it has begun and goes.
+        """
+        sizes = {child.pid: child.size() for child in self if child.ready}
+        pid = grown(sizes)
+        child = next((child for child in self if child.pid == pid), None)
+        if child is not None:
+            log.warning("recycling a child", child=pid, bytes=sizes[child.pid].now)
+            await self._spawn(child.lane, child.slots)
+            self.retire(child)
 
     def close(self) -> None:
         """No child is replaced from now on; all end what they have begun."""
@@ -137,6 +146,7 @@ class Pool:
         def receive(kind: int, token: int, count: int, body: bytes) -> None:
             if kind == Kind.HELLO:
                 child.hello = decode_hello(body)
+                child.size()  # the application is loaded, nothing has run: what it is measured against
                 if not self._loaded.done():
                     self._loaded.set_result(child.hello.types)
                 if child.ready:

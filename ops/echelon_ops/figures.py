@@ -25,38 +25,40 @@ class Figures(msgspec.Struct, frozen=True):
 
 class _Region(msgspec.Struct):
     region: str
-    workers: int = 0
-    alive: bool = True
+    status: str
+    workers: int
 
 
 class _Regions(msgspec.Struct):
     items: list[_Region]
 
 
-class _Stats(msgspec.Struct):
-    tasks: dict[str, int]
+class _Tasks(msgspec.Struct):
+    total: int
 
 
 _regions = msgspec.json.Decoder(_Regions).decode
-_stats = msgspec.json.Decoder(_Stats).decode
+_tasks = msgspec.json.Decoder(_Tasks).decode
 
 
-async def read_figures(host: str, port: int) -> Figures | None:
-    """None while the web node does not answer."""
-    base = f"http://{host}:{port}/api"
-    regions, stats = await get(f"{base}/regions"), await get(f"{base}/stats")
-    if regions is None or stats is None or (regions.status, stats.status) != (200, 200):
+async def read_figures(base: str) -> Figures | None:
+    """From the web node at `base`; None while it does not answer."""
+    regions = await get(f"{base}/api/regions")
+    if regions is None or regions.status != 200:
         return None
-    try:
-        by_region, counts = _regions(regions.body).items, _stats(stats.body).tasks
-    except msgspec.DecodeError:
-        return None
+    counts = []
+    for query in ("", "&status=pending", "&status=running"):
+        answer = await get(f"{base}/api/tasks?limit=1{query}")
+        if answer is None or answer.status != 200:
+            return None
+        counts.append(_tasks(answer.body).total)
+    every, waiting, running = counts
     return Figures(
         at=time.monotonic(),
-        done=sum(counts.get(status, 0) for status in ("completed", "failed", "cancelled")),
-        waiting=counts.get("pending", 0),
-        running=counts.get("running", 0),
-        workers={region.region: region.workers for region in by_region if region.alive},
+        done=max(0, every - waiting - running),
+        waiting=waiting,
+        running=running,
+        workers={each.region: each.workers for each in _regions(regions.body).items if each.status == "up"},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from typing import Final
+from urllib.parse import urlsplit
 
 _TRIES: Final = 200
 
@@ -48,3 +49,13 @@ def choose(host: str, port: int, *, asked: bool, flag: str) -> int:
         if is_free(host, other):
             return other
     raise PortTaken(f"No port from {port} to {port + _TRIES} on {host} is free. Give one with {flag}.")
+
+
+def answers(address: str) -> bool:
+    """Does anybody listen at this URL?"""
+    parts = urlsplit(address.split(",")[0])
+    try:
+        socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 4222), 0.5).close()
+    except OSError:
+        return False
+    return True

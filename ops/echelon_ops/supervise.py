@@ -89,6 +89,7 @@ class Child:
         self.restart_at: float | None = None
         self.wanted = True
         self.deaths = 0
+        self.log_from = 0  # where in its log the present process begins
 
     @property
     def pid(self) -> int:
@@ -97,11 +98,15 @@ class Child:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def last_words(self) -> str:
+        return tail(self.spec.log, since=self.log_from)
+
     def start(self) -> None:
         """From the main thread: the kernel ties a child's life to the thread that made it."""
         self.restart_at = None
         self.started_at = time.monotonic()
         with open(self.spec.log, "ab") as log:
+            self.log_from = log.tell()
             self.process = subprocess.Popen(
                 self.spec.command,
                 env={**self.spec.environ, PARENT: str(os.getpid())},
@@ -190,7 +195,7 @@ class Supervisor:
         if said.loud:
             self._tell(
                 f"{child.spec.name} keeps dying ({child.in_a_row} times in a row). "
-                f"Its last lines, from {child.spec.log}:\n" + tail(child.spec.log)
+                f"Its last lines, from {child.spec.log}:\n" + child.last_words()
             )
         elif child.in_a_row < LOUD_AFTER and code != DEPOSED:
             self._tell(f"{child.spec.name} {how(code)}; it is started again.")
@@ -232,16 +237,17 @@ def shorten(log: Path) -> None:
         log.replace(log.with_suffix(".old.log"))
 
 
-def tail(log: Path, lines: int = 15) -> str:
-    """The last lines of a log as a person reads them: tracebacks unfolded, JSON taken apart."""
+def tail(log: Path, lines: int = 20, *, since: int = 0) -> str:
+    """The last lines of a log, from byte `since` on, as a person reads them: JSON taken apart, tracebacks
+    unfolded and without the import system's own frames."""
     try:
         with open(log, "rb") as file:
-            file.seek(max(0, log.stat().st_size - 64 * 1024))
+            file.seek(max(since, log.stat().st_size - 64 * 1024))
             found = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return "    (no log)"
-    shown = [part for line in found[-lines:] for part in readable(line).splitlines()]
-    return "\n".join("    " + line for line in shown[-3 * lines :])
+    shown = [part for line in found for part in readable(line).splitlines() if "<frozen " not in part]
+    return "\n".join("    " + line for line in shown[-lines:])
 
 
 def readable(line: str) -> str:

@@ -33,8 +33,6 @@ def start(tier: str, settings: Settings) -> int:
     if tier == "worker" and settings.worker_id:
         named["worker"] = settings.worker_id
     logs.configure(settings.log_level, settings.log_format, named)
-    if tier == "worker":  # a handler that submits means this Echelon
-        os.environ["ECHELON_NATS_URL"] = settings.nats_url
     code: int = import_module(TIERS[tier]).main(settings)
     return code
 
@@ -47,7 +45,7 @@ def main() -> int:
             f"Started by `echelon up`, with {HANDED_DOWN} set; by hand use `echelon TIER`.", file=sys.stderr
         )
         return BAD_INPUT
-    # What a handler starts is its own: it finds a server like any other program.
+    # Whatever this process starts is not `up`'s child.
     os.environ.pop(HANDED_DOWN, None)
     os.environ.pop(PARENT, None)
     return start(sys.argv[1], settings)

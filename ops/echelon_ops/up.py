@@ -31,7 +31,7 @@ from echelon_ops.broker import Broker
 from echelon_ops.figures import Figures, read_figures, status_line
 from echelon_ops.folder import Folder, FolderError, Process, Run
 from echelon_ops.screen import Screen
-from echelon_ops.supervise import Child, Spec, Supervisor, tail
+from echelon_ops.supervise import Child, Spec, Supervisor
 
 DEMO: Final = "echelon_ops.demo.app"
 REFUSED: Final = 3
@@ -41,6 +41,7 @@ DRAIN_S: Final = 8.0
 LAST_S: Final = 1.0
 """What schedulers and web may take to end: all they have is durable already."""
 QUIET_S: Final = 30.0
+UNWATCHED_S: Final = 5.0
 
 
 class Refused(Exception):
@@ -206,7 +207,7 @@ class Up:
             os._exit(STOPPED_AT_ONCE)
 
     def _on_fatal(self, child: Child, code: int) -> None:
-        self._screen.line(f"{child.spec.name} cannot start:\n{tail(child.spec.log, 40)}")
+        self._screen.line(f"{child.spec.name} cannot start:\n{child.last_words()}")
         self._code = code
         self._stop.set()
 
@@ -215,9 +216,10 @@ class Up:
         before: Figures | None = None
         said_at, said = -QUIET_S, -1
         ready = False
+        pause_s = 1.0 if self._screen.is_terminal else UNWATCHED_S
         while True:
-            await asyncio.sleep(1.0 if ready else 0.1)
-            figures = await read_figures(self._settings.host, self._settings.port)
+            await asyncio.sleep(pause_s if ready else 0.1)
+            figures = await read_figures(self._settings.url)
             if figures is None:
                 continue
             if not ready and figures.regions_ready >= len(self._settings.regions):

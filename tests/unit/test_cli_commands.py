@@ -40,14 +40,14 @@ class WebNode:
 
     def __init__(self) -> None:
         self.answers: dict[str, list[tuple[int, Any]]] = {}
-        self.asked: list[tuple[str, str, Any, str | None]] = []
+        self.asked: list[tuple[str, str, Any]] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
-                outer.asked.append((self.command, self.path, body, self.headers.get("Idempotency-Key")))
+                outer.asked.append((self.command, self.path, body))
                 prepared = outer.answers[self.path.partition("?")[0]]
                 status, document = prepared.pop(0) if len(prepared) > 1 else prepared[0]
                 text = json.dumps(document).encode()
@@ -90,9 +90,8 @@ def test_submit_prints_the_id_and_sends_only_what_was_given(
     line = ["submit", "add", '{"a": 2, "b": 18446744073709551615}', "--priority", "high", "--id", "x"]
     assert run([*line, "--timeout", "10", "--retries", "0", "--depends-on", "y", "--tag", "t"]) == 0
     assert capsys.readouterr().out == "t-1\n"
-    ((method, path, body, key),) = web.asked
+    ((method, path, body),) = web.asked
     assert (method, path) == ("POST", "/api/tasks")
-    assert key
     assert body == {
         "task_type": "add",
         "payload": {"a": 2, "b": 18446744073709551615},

@@ -33,11 +33,10 @@ class Api:
         asked = {name: value for name, value in query.items() if value is not None}
         return self._ask("GET", path + ("?" + urllib.parse.urlencode(asked) if asked else ""))
 
-    def post(self, path: str, body: object = None, *, key: str = "") -> Any:
-        """`key` makes a repeated request the same one."""
-        return self._ask("POST", path, {} if body is None else body, {"Idempotency-Key": key} if key else {})
+    def post(self, path: str, body: object = None) -> Any:
+        return self._ask("POST", path, {} if body is None else body)
 
-    def _ask(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Any:
+    def _ask(self, method: str, path: str, body: object = None) -> Any:
         """
         Raises:
             Failure: nothing answers (5), or what the problem document says.
@@ -47,7 +46,7 @@ class Api:
             f"{self.url}/api{path}",
             data=data,
             method=method,
-            headers={"Content-Type": "application/json", "Accept": "application/json", **(headers or {})},
+            headers={"Content-Type": "application/json", "Accept": "application/json"},
         )
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:

@@ -32,9 +32,12 @@ WORKER_COLUMNS = {
     "REGION": "region",
     "POOL": "pool",
     "STATUS": "status",
+    "BUSY": "busy",
+    "SLOTS": "slots",
+    "CPU %": "cpu_usage",
+    "MEMORY %": "memory_usage",
     "HOST": "host",
     "PID": "pid",
-    "VERSION": "version",
 }
 REGION_COLUMNS = {
     "REGION": "region",
@@ -44,7 +47,7 @@ REGION_COLUMNS = {
     "WAITING": "waiting",
     "RELEASED": "outstanding",
     "RETRYING": "retrying",
-    "PER SECOND": "rate",
+    "PER SECOND": "completed_per_s",
 }
 
 

@@ -59,4 +59,6 @@ def _cell(value: object) -> str:
         return f"{value:.1f}"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "–"
+    if isinstance(value, dict):
+        return " ".join(f"{name}:{each}" for name, each in value.items()) or "–"
     return str(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-import uuid
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,7 +60,7 @@ def submit(wait: bool, wait_timeout: float | None, as_json: bool, url: str | Non
     """
     body = body_of(given)
     api = Api(url)
-    found = api.post("/tasks", body, key=str(uuid.uuid4()))
+    found = api.post("/tasks", body)
     if not wait and wait_timeout is None:
         show_json(found) if as_json else print(found["task_id"])
         return 0

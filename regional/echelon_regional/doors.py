@@ -8,8 +8,6 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 
-from echelon_infra.jetstream.tail import Entry, Tail
-
 from echelon.wire.child import Outcomes, outcomes
 from echelon.wire.codec import pack
 from echelon_core import names
@@ -34,6 +32,7 @@ from echelon_infra.jetstream import tail, topology
 from echelon_infra.jetstream.connection import Bus, Message
 from echelon_infra.jetstream.errors import BrokerError
 from echelon_infra.jetstream.log import Log
+from echelon_infra.jetstream.tail import Entry, Tail
 from echelon_infra.leader.lead import Arrivals, Outbox
 from echelon_infra.telemetry import logs
 from echelon_regional.bundle import Means
@@ -109,6 +108,7 @@ class Floor:
         self.windows: dict[str, Window] = {}
         self.payloads = Payloads(bus, self.arrivals)
         self.open_at = 0  # nothing is released before outcomes were judged up to here
+        self.judged_tasks = 0
         self.not_durable: deque[tuple[int, Verdicts]] = deque()
         self.lanes: dict[Kind, str] = {}
         self.slots: dict[str, int] = {}
@@ -128,6 +128,7 @@ class Floor:
         self.fold.apply(seq, entry)
         if isinstance(entry, Verdicts):
             self.not_durable.append((seq, entry))
+            self.judged_tasks += sum(len(refs) for _, refs in entry.ok) + len(entry.ended) + len(entry.again)
 
     def _durable(self, seq: int) -> None:
         while self.not_durable and self.not_durable[0][0] <= seq:

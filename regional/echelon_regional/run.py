@@ -25,6 +25,7 @@ from echelon_infra.settings import Settings
 from echelon_infra.telemetry import logs
 from echelon_regional.census import Census
 from echelon_regional.doors import Floor
+from echelon_regional.keep import Keeper
 from echelon_regional.state import NewerLeader, RegionState
 
 log = logs.get("regional")
@@ -54,17 +55,18 @@ class _Ledger:
             self._held = batch
 
 
-async def recover(bus: Bus, region: str, own: Log, work: Log) -> RegionState:
-    """Ledger and own log to their ends, then what is left in the work queue.
+async def recover(bus: Bus, region: str, own: Log, work: Log, keeper: Keeper) -> RegionState:
+    """The newest snapshot, ledger and own log from there to their ends, then what is left in the work queue.
 
     Raises:
         Deposed: a newer leader has released work.
     """
-    state = RegionState(region)
+    state = await keeper.newest(own.last)
     ledger_end = await topology.last_sequence(bus, names.LEDGER)
     filters = (names.delegated(region), names.control(region))
-    ledger = _Ledger(tail.read(bus, names.LEDGER, after=0, upto=ledger_end, filters=filters), state)
-    async for batch in tail.read(bus, names.region_log(region), after=0, upto=own.last):
+    unread = tail.read(bus, names.LEDGER, after=state.ledger, upto=ledger_end, filters=filters)
+    ledger = _Ledger(unread, state)
+    async for batch in tail.read(bus, names.region_log(region), after=state.sequence, upto=own.last):
         for entry in batch:
             if not entry.data:
                 continue
@@ -113,7 +115,8 @@ async def _lead(bus: Bus, settings: Settings, stop: asyncio.Event) -> int:
     held = await read_lease(bus, names.region_lease(region))
     if held is None or not held[0].endswith(writer.encode()):
         raise Deposed("another leader took the lease while the walls were built")
-    state = await recover(bus, region, own, work)
+    keeper = Keeper(bus, region, settings.data)
+    state = await recover(bus, region, own, work, keeper)
     floor = Floor(bus, region, state, own, work)
     floor.open_at = await topology.last_sequence(bus, names.outcomes(region))
     log.info(
@@ -121,7 +124,7 @@ async def _lead(bus: Bus, settings: Settings, stop: asyncio.Event) -> int:
         recovered_s=round(time.monotonic() - began, 3), pid=os.getpid(),
     )  # fmt: skip
     try:
-        await _serve(bus, floor, lease, stop)
+        await _serve(bus, floor, keeper, lease, stop)
     finally:
         await own.close()
         await work.close()
@@ -129,7 +132,7 @@ async def _lead(bus: Bus, settings: Settings, stop: asyncio.Event) -> int:
     return 0
 
 
-async def _serve(bus: Bus, floor: Floor, lease: Lease, stop: asyncio.Event) -> None:
+async def _serve(bus: Bus, floor: Floor, keeper: Keeper, lease: Lease, stop: asyncio.Event) -> None:
     """Lead until stopped or deposed."""
     region = floor.region
     census = Census(floor)
@@ -154,6 +157,7 @@ async def _serve(bus: Bus, floor: Floor, lease: Lease, stop: asyncio.Event) -> N
         asyncio.create_task(floor.report()),
         asyncio.create_task(census.run()),
         asyncio.create_task(census.answer()),
+        asyncio.create_task(keeper.run(floor)),
     ]
     watch: list[asyncio.Task[Any]] = [
         asyncio.create_task(stop.wait()),
@@ -175,6 +179,7 @@ async def _serve(bus: Bus, floor: Floor, lease: Lease, stop: asyncio.Event) -> N
             await each.close()
     await floor.own.settle()
     await floor.work.settle()
+    await keeper.save(floor)
 
 
 async def _main(settings: Settings) -> int:

@@ -279,3 +279,27 @@ async def test_leaders_come_and_go_and_nothing_is_lost(tmp_path: Path, faults: i
         working.cancel()
         s.stop.set()
         await leader
+
+
+async def test_a_snapshot_at_the_clean_end_spares_the_next_leader_the_logs(tmp_path: Path) -> None:
+    async with scene(tmp_path) as s:
+        worker = await Worker(s.bus, "w1").start()
+        leader = await s.lead()
+        await s.delegate(*(Item(1024 + i, "quick", b"{}", 5) for i in range(50)))
+        await holds(worker, 10)
+        await worker.report(OK)
+        await s.until(lambda found: len(ok_refs(found)) == 10)
+        s.stop.set()
+        assert await leader == 0
+        end = await topology.last_sequence(s.bus, names.region_log(REGION))
+        await s.bus.api(f"STREAM.PURGE.{names.region_log(REGION)}", {"seq": end + 1})
+        leader = await s.lead()
+
+        async def report() -> bool:
+            if worker.held:
+                await worker.report(OK)
+            return len(ok_refs(await s.verdicts())) == 40
+
+        await eventually(report)
+        s.stop.set()
+        await leader

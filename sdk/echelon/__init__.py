@@ -19,19 +19,81 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from echelon.client import Client
+    from echelon.errors import (
+        AlreadyEnded,
+        BadArguments,
+        EchelonError,
+        Invalid,
+        NoServer,
+        NotFound,
+        Overloaded,
+        PayloadTooLarge,
+        StillLive,
+        TaskCancelled,
+        TaskExpired,
+        TaskFailed,
+        TaskIdConflict,
+        Unavailable,
+    )
+    from echelon.handle import Handle
     from echelon.running import Context, Fatal, context
+    from echelon.sync import SyncClient, SyncHandle
     from echelon.tasks import Task, remote, task
 
 _HOME = {
+    "AlreadyEnded": "echelon.errors",
+    "BadArguments": "echelon.errors",
+    "Client": "echelon.client",
     "Context": "echelon.running",
+    "EchelonError": "echelon.errors",
     "Fatal": "echelon.running",
+    "Handle": "echelon.handle",
+    "Invalid": "echelon.errors",
+    "NoServer": "echelon.errors",
+    "NotFound": "echelon.errors",
+    "Overloaded": "echelon.errors",
+    "PayloadTooLarge": "echelon.errors",
+    "StillLive": "echelon.errors",
+    "SyncClient": "echelon.sync",
+    "SyncHandle": "echelon.sync",
     "Task": "echelon.tasks",
+    "TaskCancelled": "echelon.errors",
+    "TaskExpired": "echelon.errors",
+    "TaskFailed": "echelon.errors",
+    "TaskIdConflict": "echelon.errors",
+    "Unavailable": "echelon.errors",
     "context": "echelon.running",
     "remote": "echelon.tasks",
     "task": "echelon.tasks",
 }
 
-__all__ = ["Context", "Fatal", "Task", "context", "remote", "task"]
+__all__ = [
+    "AlreadyEnded",
+    "BadArguments",
+    "Client",
+    "Context",
+    "EchelonError",
+    "Fatal",
+    "Handle",
+    "Invalid",
+    "NoServer",
+    "NotFound",
+    "Overloaded",
+    "PayloadTooLarge",
+    "StillLive",
+    "SyncClient",
+    "SyncHandle",
+    "Task",
+    "TaskCancelled",
+    "TaskExpired",
+    "TaskFailed",
+    "TaskIdConflict",
+    "Unavailable",
+    "context",
+    "remote",
+    "task",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -136,8 +136,8 @@ _TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
 
 
 def _wrong_types(choices: Choices) -> Iterable[FieldError]:
-    value: Any
-    for name, value in choices.items():
+    given: Mapping[str, Any] = choices
+    for name, value in given.items():
         types, words = _TYPES.get(name, ((), ""))
         if not types:
             known = ", ".join(_TYPES)

@@ -77,6 +77,11 @@ class ChildProcess:
     def stop(self, ref: int, run: int) -> None:
         self.send(Kind.STOP, pack((ref, run)))
 
+    def some(self) -> list[Ran]:
+        """The outcomes of the next frame."""
+        _, _, count, body = self.read()
+        return outcomes(join("w", [(count, body)])).ran
+
     def outcomes(self, bundles: int = 1, timeout_s: float = 10.0) -> list[Ran]:
         """What comes until so many bundles are done, or the child is gone."""
         ran: list[Ran] = []

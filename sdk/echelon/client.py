@@ -333,11 +333,9 @@ async def _chunks(tasks: Iterable[Submission] | AsyncIterable[Submission]) -> As
             raise Invalid(errors)
         number += 1
         heavy = weight(task)
-        if heavy > names.INLINE_BYTES:
-            heavy = weight(task) - len(task.payload)  # it will travel through the object store
-        if chunk and (
-            size + heavy > names.REQUEST_BYTES - ENVELOPE_BYTES or len(chunk) == names.TASKS_PER_REQUEST
-        ):
+        if len(task.payload) > names.INLINE_BYTES:
+            heavy -= len(task.payload)  # it will travel through the object store
+        if len(chunk) == names.TASKS_PER_REQUEST or (chunk and size + heavy > most):
             yield chunk
             chunk, size = [], 0
         chunk.append(task)

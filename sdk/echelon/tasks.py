@@ -144,10 +144,13 @@ def _wrong_types(choices: Choices) -> Iterable[FieldError]:
             yield FieldError(name, "unknown", f"There is no such option; known: {known}.")
         elif not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             yield FieldError(name, "type", f"Give {words}, not {type(value).__name__}.")
-        elif name == "tags" and not all(isinstance(tag, str) for tag in value):
+        elif name in ("tags", "dependencies") and not _are_strings(given[name]):
             yield FieldError(name, "type", f"Give {words}.")
-        elif name == "dependencies" and not all(isinstance(getattr(d, "id", d), str) for d in value):
-            yield FieldError(name, "type", f"Give {words}.")
+
+
+def _are_strings(items: Iterable[Any]) -> bool:
+    """Strings, or handles, which have an id."""
+    return all(isinstance(getattr(item, "id", item), str) for item in items)
 
 
 def priority_of(value: int | str) -> int:

@@ -52,7 +52,7 @@ def blocking(ctx: Context, n: int) -> dict[str, Any]:
     return {"task": n, "token": token}
 
 
-@task(retries=10)
+@task
 async def flaky(ctx: Context, n: int) -> dict[str, Any]:
     """Fails twice; what a kill charges besides leaves it enough."""
     token = begin(n, ctx.attempt)

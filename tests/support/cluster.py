@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from support.eventually import eventually
 
 from echelon import Client
 from echelon_ops.folder import Run, running
+from support.eventually import eventually
 
 START_S = 30.0
 STOP_S = 15.0
@@ -87,7 +87,7 @@ class Cluster:
             workers = await self.try_get("/api/workers")
             return workers is not None and len(workers["items"]) >= wanted
 
-        await eventually(there, timeout_s=START_S)
+        await eventually(there, timeout_s=START_S, every_s=0.1)
         self._remember()
 
     async def stop(self, number: int = signal.SIGINT) -> int:
@@ -214,10 +214,28 @@ class Cluster:
             return None
         return body if status == 200 else None
 
+    async def ask(self, method: str, path: str, data: bytes | None = None) -> tuple[int, Any]:
+        """Status and decoded answer, whatever they are."""
+        return await asyncio.to_thread(_http, method, self.url + path, data)
+
     async def post(self, path: str, body: Any) -> tuple[int, Any]:
         """Status and decoded answer; `body` may be bytes, sent as they are."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return await asyncio.to_thread(_http, "POST", self.url + path, data)
+        return await self.ask("POST", path, data)
+
+    async def ended(self, task_id: str, timeout_s: float = 20.0) -> dict[str, Any]:
+        """The task, once it has ended."""
+        seen: dict[str, Any] = {}
+
+        async def over() -> bool:
+            seen.update((await self.try_get(f"/api/tasks/{task_id}")) or {})
+            return seen.get("status") in ("completed", "failed", "cancelled")
+
+        try:
+            await eventually(over, timeout_s=timeout_s, every_s=0.05)
+        except AssertionError:
+            raise AssertionError(f"{task_id} has not ended in {timeout_s} s: {seen}") from None
+        return seen
 
 
 @asynccontextmanager

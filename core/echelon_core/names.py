@@ -118,3 +118,8 @@ def lease_subject(key: str) -> str:
 def connection_name(kind: str, region: str, name: str) -> str:
     """The name a process gives its connection; the disconnect event repeats it."""
     return f"{PREFIX}/{kind}/{region}/{name}"
+
+
+def is_ours(subject: str) -> bool:
+    """Does Echelon or the server itself speak there? Nobody may have answers sent to such a subject."""
+    return subject.startswith((f"{PREFIX}.", "$"))

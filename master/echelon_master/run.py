@@ -92,12 +92,9 @@ class Keeper:
         """One whenever as much has happened as there is to write, so the cost stays in proportion."""
         while True:
             await asyncio.sleep(SNAPSHOT_LOOK_S)
-            since = _work(state) - self._work_at
-            if (
-                since >= max(SNAPSHOT_TASKS, state.live)
-                and time.monotonic() - self._saved_at > SNAPSHOT_GAP_S
-            ):
-                await self.snapshot(state, own)
+            rested = time.monotonic() - self._saved_at > SNAPSHOT_GAP_S
+            if rested and _work(state) - self._work_at >= max(SNAPSHOT_TASKS, state.live):
+                await self.snapshot(state, own, outbox)
 
     async def snapshot(self, state: MasterState, own: Log, outbox: Outbox) -> None:
         """The state as it is now, stored once it is durable and the index has it too."""

@@ -48,9 +48,9 @@ def find(url: str | None, environ: Mapping[str, str], folder: Path) -> Place:
 
 
 def shown(url: str) -> str:
-    """The address without user and password."""
-    parts = urlsplit(url if "://" in url else f"nats://{url}")
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    """The addresses, with commas between them, without user and password."""
+    parts = [urlsplit(address if "://" in address else f"nats://{address}") for address in url.split(",")]
+    return ",".join(f"{part.scheme}://{part.netloc.rpartition('@')[2]}" for part in parts)
 
 
 def _alive(path: Path) -> _Run | None:

@@ -76,7 +76,7 @@ class Transport:
         connection = Nats()
         self._refused = ""
         connecting = connection.connect(
-            servers=[self._place.url],
+            servers=self._place.url.split(","),
             name="echelon client",
             error_cb=self._on_error,
             reconnected_cb=self._on_reconnected,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -54,6 +55,15 @@ async def test_what_is_not_durable_is_not_written(path: Path) -> None:
     again = EndedIndex(path, "ledger 1")
     assert list(again.named(["a", "b"])) == ["a"] and again.by_ref(ref(4)) is None
     again.close()
+
+
+async def test_two_who_write_at_once_write_it_once(path: Path) -> None:
+    index = EndedIndex(path, "ledger 1")
+    for seq in (5, 6, 7):
+        index.feed(seq, settled([ref(seq)]), [])
+    await asyncio.gather(index.write(5), index.write(7), index.write(6))
+    assert index.position == 7 and index.waiting == 0
+    index.close()
 
 
 async def test_a_replay_of_what_is_written_changes_nothing(path: Path) -> None:

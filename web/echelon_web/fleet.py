@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -15,17 +16,18 @@ import msgspec
 
 from echelon.wire.names import PING
 from echelon_core import names
-from echelon_core.entries import Room, WorkerInfo
+from echelon_core.entries import Room, WorkerInfo, worker_info
 from echelon_core.entries import room as decode_room
-from echelon_core.entries import worker_info
 from echelon_infra.jetstream.connection import Bus, Message, Subscription
-from echelon_infra.jetstream.errors import BrokerError, NoResponders
+from echelon_infra.jetstream.errors import ApiError, BrokerError, NoResponders
 from echelon_infra.jetstream.tail import Entry, Tail, watch_last
 
 SILENT_S: Final = 3.0
 """A region that has not reported for this long is silent; a master that has not answered, too."""
 REMEMBERED_S: Final = 120.0
 _PING_S: Final = 1.0
+_LOADS: Final = 60
+_LOAD_EVERY_S: Final = 60.0
 
 
 class Master(msgspec.Struct):
@@ -67,8 +69,11 @@ class Fleet:
         self.regions: dict[str, Region] = {}
         self.workers: dict[tuple[str, str], Worker] = {}
         self.version = 0
+        self.heard = 0.0  # when the broker was last heard of
+        self.load: deque[float] = deque(maxlen=_LOADS)  # share of busy slots, a minute each
         self.on_region: Callable[[str], None] = lambda region: None
         self._clock = clock
+        self._sampled = 0.0
         self._subscription: Subscription | None = None
         self._leases: Tail | None = None
         self._task: asyncio.Task[None] | None = None
@@ -141,13 +146,25 @@ class Fleet:
                     self._leases = await watch_last(bus, names.LEASES_STREAM, filters, self.on_leases)
                 answer = msgspec.msgpack.decode(await bus.request(PING, timeout_s=_PING_S), type=dict)
                 self.master = Master(int(answer["epoch"]), int(answer["position"]), self._clock())
-            except NoResponders:
-                pass
+                self.heard = self._clock()
+            except (NoResponders, ApiError):
+                self.heard = self._clock()  # the broker is there; the master, or the streams, not yet
             except BrokerError:
-                pass  # the streams are not made yet, or the server is away: asked again
+                pass
             self._forget()
+            self._sample()
             self.version += 1
             await asyncio.sleep(_PING_S)
+
+    def _sample(self) -> None:
+        living = self.living()
+        slots = sum(worker.slots for worker in living)
+        share = sum(worker.busy for worker in living) / slots if slots else 0.0
+        now = self._clock()
+        if not self.load or now - self._sampled >= _LOAD_EVERY_S:
+            self.load.append(share)
+            self._sampled = now
+        self.load[-1] = max(self.load[-1], share)
 
     def _forget(self) -> None:
         now = self._clock()

@@ -69,7 +69,7 @@ def submissions(body: bytes, *, timeout_s: float = DEFAULTS.timeout_s) -> Given:
     errors: list[FieldError] = []
     match value:
         case {"tasks": list(items), **rest}:
-            errors += [_unknown(name, ("tasks",)) for name in rest]
+            errors += [_unknown(str(name), ("tasks",)) for name in rest]
             raws: Any = _raw_list(_raw_object(body)["tasks"]) if _objects(items, errors) else []
             path = "tasks[{}]."
         case dict():
@@ -164,7 +164,11 @@ class _Reader:
 
 
 def _submission(
-    value: Mapping[str, Any], raw: Mapping[str, msgspec.Raw], at: str, timeout_s: float, errors: list[FieldError]
+    value: Mapping[str, Any],
+    raw: Mapping[str, msgspec.Raw],
+    at: str,
+    timeout_s: float,
+    errors: list[FieldError],
 ) -> Submission:
     """Wrong fields go into `errors` and keep their default here."""
     fields = _Reader(value, at, errors)

@@ -11,7 +11,8 @@ from litestar import Request
 
 from echelon.errors import Invalid
 from echelon.wire.api import FieldError
-from echelon_web.readmodel.project import STATUSES
+from echelon.wire.names import id_of, ref_of
+from echelon_web.readmodel.rows import STATUSES
 
 DEFAULT: Final = 50
 CAP: Final = 1000
@@ -29,6 +30,7 @@ class Page(msgspec.Struct):
     limit: int
     offset: int
     capped: bool  # more was asked for than one answer holds
+    upto: int | None  # from a cursor: none newer than this ref
 
 
 def parameters(request: Request[Any, Any, Any], known: Iterable[str]) -> dict[str, str]:
@@ -54,12 +56,12 @@ def parameters(request: Request[Any, Any, Any], known: Iterable[str]) -> dict[st
 
 
 def page(request: Request[Any, Any, Any]) -> Page:
-    """`status`, `limit` and `offset` of a list of tasks.
+    """`status`, `limit`, and `offset` or `cursor` of a list of tasks.
 
     Raises:
         Invalid: naming every bad parameter.
     """
-    given = parameters(request, ("status", "limit", "offset"))
+    given = parameters(request, ("status", "limit", "offset", "cursor"))
     errors: list[FieldError] = []
     status = None
     if "status" in given:
@@ -68,9 +70,21 @@ def page(request: Request[Any, Any, Any]) -> Page:
             errors.append(FieldError("status", "status", f"Use one of {', '.join(STATUSES)}."))
     limit = _whole(given, "limit", DEFAULT, 1, errors)
     offset = _whole(given, "offset", 0, 0, errors)
+    upto = None
+    if "cursor" in given:
+        upto = ref_of(f"t-{given['cursor']}")
+        if upto is None:
+            errors.append(FieldError("cursor", "cursor", "Send back `next` of an earlier answer."))
+        if offset:
+            errors.append(FieldError("offset", "conflict", "Give offset or cursor."))
     if errors:
         raise Invalid(errors)
-    return Page(status, min(limit, CAP), min(offset, MAX_OFFSET), limit > CAP)
+    return Page(status, min(limit, CAP), min(offset, MAX_OFFSET), limit > CAP, upto)
+
+
+def cursor(ref: int) -> str:
+    """Of a list that goes on below this task."""
+    return id_of(ref - 1).removeprefix("t-")
 
 
 def _whole(given: dict[str, str], name: str, default: int, least: int, errors: list[FieldError]) -> int:

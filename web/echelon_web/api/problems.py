@@ -11,17 +11,35 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from echelon.errors import EchelonError
-from echelon.wire.api import FieldError, Refusal
+from echelon.wire.api import Refusal
 from echelon_infra.jetstream.errors import BrokerError
 from echelon_infra.telemetry import logs
 
 log = logs.get("web")
 MEDIA_TYPE: Final = "application/problem+json"
-_MENDS: Final = {
-    404: ("not_found", "Not found", "There is nothing at this path.", "The paths are those of /api/tasks, /api/workers, /api/regions."),
-    405: ("method", "Method not allowed", "This path does not take that method.", "Use GET to read and POST to act."),
-    413: ("payload_too_large", "Payload too large", "The body is larger than 65 MiB.", "Pass a path or URL as payload and read it in the handler."),
-}  # fmt: skip
+_KNOWN: Final = {
+    404: Refusal(
+        "not_found",
+        404,
+        "Not found",
+        "There is nothing at this path.",
+        "The paths are those of /api/tasks, /api/workers, /api/regions.",
+    ),
+    405: Refusal(
+        "method",
+        405,
+        "Method not allowed",
+        "This path does not take that method.",
+        "Use GET to read and POST to act.",
+    ),
+    413: Refusal(
+        "payload_too_large",
+        413,
+        "Payload too large",
+        "The body is larger than 65 MiB.",
+        "Pass a path or URL as payload and read it in the handler.",
+    ),
+}
 
 
 def document(refusal: Refusal, more: Mapping[str, object] | None = None) -> dict[str, object]:
@@ -67,8 +85,7 @@ def of_broker(request: Request[Any, Any, Any], error: BrokerError) -> Response[b
 
 def of_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     status = error.status_code
-    code, title, detail, mend = _MENDS.get(status, ("refused", "Refused", error.detail, ""))
-    return problem(Refusal(code, status, title, detail, mend))
+    return problem(_KNOWN.get(status) or Refusal("refused", status, "Refused", error.detail))
 
 
 def of_nobody_expected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -80,7 +97,3 @@ def of_nobody_expected(request: Request[Any, Any, Any], error: Exception) -> Res
             "Look for that number in the web node's log, and report it.",
         )
     )  # fmt: skip
-
-
-def field(name: str, code: str, message: str) -> FieldError:
-    return FieldError(name[:80], code, message)

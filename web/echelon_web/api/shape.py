@@ -1,7 +1,8 @@
-"""A task, a worker, a region as JSON: the founding keys, always there and null until true, and ours beside."""
+"""A task, a worker, a region as JSON: founding keys, always there and null until true, and ours beside."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -150,7 +151,8 @@ def _error(attempt: Attempt, number: int) -> dict[str, Any] | None:
     }
 
 
-def worker_json(worker: Worker, now: float) -> dict[str, Any]:
+def worker_json(worker: Worker, names: Mapping[int, str], now: float) -> dict[str, Any]:
+    """`names`: the ids of the tasks that it says it runs."""
     info = worker.info
     return {
         "worker_id": info.id,
@@ -159,7 +161,7 @@ def worker_json(worker: Worker, now: float) -> dict[str, Any]:
         "status": worker.state,
         "slots": info.slots,
         "busy": info.busy,
-        "current_tasks": [id_of(ref) for ref in info.running],
+        "current_tasks": [names.get(ref) or id_of(ref) for ref in info.running],
         "task_types": sorted(info.types),
         "host": info.host,
         "pid": info.pid,

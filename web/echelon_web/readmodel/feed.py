@@ -24,14 +24,8 @@ from echelon_infra.jetstream.connection import Bus
 from echelon_infra.jetstream.errors import BrokerError
 from echelon_infra.jetstream.tail import Entry, Tail
 from echelon_infra.telemetry import logs
-from echelon_web.readmodel.project import (
-    Delegated,
-    Projection,
-    Verdicts,
-    ledger_entry,
-    refs_of,
-    region_entry,
-)
+from echelon_web.readmodel.project import Projection
+from echelon_web.readmodel.rows import Delegated, Verdicts, ledger_entry, refs_of, region_entry
 from echelon_web.readmodel.store import Store
 
 log = logs.get("web")
@@ -83,7 +77,8 @@ class Feed:
         self.lanes: dict[str, tuple[Lane, Lane]] = {}
         self.written = 0  # the ledger position of the file
         self.version = 0  # grows with every write
-        self.caught_up = False
+        self.caught_up = False  # the ledger as it was at the start has been read
+        self._behind = -1
         self.newest_at = 0.0  # stored time of the last entry applied
         self.on_region: Callable[[str], None] = lambda region: None
         self._bus: Bus | None = None
@@ -163,10 +158,8 @@ class Feed:
         lane.tail = Tail(self._bus, lane.stream, after=lane.position, deliver=deliver)
         await lane.tail.open()
         if ledger:
-            while lane.position < last:
-                await asyncio.sleep(0.02)
-            self.caught_up = True
-            log.info("read model is current", position=lane.position)
+            self._behind = last
+            self._wake.set()
 
     # ------------------------------------------------------------------------------ for readers
     async def fresh(self, position: int = 0, timeout_s: float = 1.0) -> bool:
@@ -259,6 +252,9 @@ class Feed:
                 lane.hold()
         if applied and not self._dirty_at:
             self._dirty_at = time.monotonic()
+        if not self.caught_up and 0 <= self._behind <= self.ledger.position:
+            self.caught_up = True
+            log.info("read model is current", position=self.ledger.position)
         return applied
 
     def _next(self, lane: Lane) -> bool:
@@ -301,7 +297,9 @@ class Feed:
                 self._fetch(run.ref for run in (*told.ran, *told.starts))
                 projection.outcomes(lane.region, entry.seq, told)
         except msgspec.DecodeError as error:
-            log.error("an entry cannot be read and is left out", stream=lane.stream, seq=entry.seq, error=str(error))
+            log.error(
+                "an entry cannot be read and is left out", stream=lane.stream, seq=entry.seq, error=str(error)
+            )
         return True
 
     def _fetch(self, refs: Iterable[int]) -> None:

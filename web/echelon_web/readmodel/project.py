@@ -11,144 +11,35 @@ A short task is admitted, placed and ended within one batch: it becomes one row,
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-import msgspec
-
-from echelon.wire.api import End, Options, Submission
+from echelon.wire.api import End, Submission
 from echelon.wire.child import HANDED_BACK, OK, Outcomes, Ran
 from echelon.wire.codec import pack
-from echelon_core.entries import (
-    Admitted,
-    Again,
-    Cancel,
-    Dependency,
-    Ended,
-    Epoch,
-    Redriven,
-    Settled,
-    Withdrawn,
-)
+from echelon_core.entries import Admitted, Again, Cancel, Dependency, Epoch, Redriven, Settled, Withdrawn
 from echelon_core.life import LIVE, Event, Stage, status, step
 from echelon_core.runs import delegation_of
+from echelon_web.readmodel.rows import (
+    BUCKET_S,
+    INLINE,
+    NEVER,
+    STATUSES,
+    Delegated,
+    LedgerEntry,
+    Rates,
+    Row,
+    Verdicts,
+    Writes,
+    fact,
+    submitted,
+)
 
-STATUSES: Final = ("pending", "running", "completed", "failed", "cancelled")
 _STATUS: Final = {stage: STATUSES.index(status(stage)) for stage in Stage}
 _AFTER: Final = {
     event: {stage: step(stage, event) or stage for stage in Stage} for event in Event
 }  # the table of core/life, by event: what comes too late changes nothing
 _DELEGATED: Final = _AFTER[Event.DELEGATED]
 _STARTED: Final = _AFTER[Event.STARTED]
-INLINE: Final = 2048
-"""Payloads and results up to this many bytes stand in the row; others are read where they lie, on demand."""
-TRACEBACK: Final = 8000
-BUCKET_S: Final = 10
-NEVER: Final = -1
-
-
-class Placed(msgspec.Struct, array_like=True, gc=False):
-    """Of a delegated item only the ref: what else it says is known from its admission."""
-
-    ref: int
-
-
-class Delegated(msgspec.Struct, array_like=True, tag="delegated"):
-    at: float
-    region: str
-    items: list[Placed]
-
-
-class Verdicts(msgspec.Struct, array_like=True, tag="verdicts"):
-    """A region's entry without what `settled` repeats."""
-
-    ledger: int
-    outcomes: int
-    at: float
-    ok: msgspec.Raw
-    ended: list[Ended] = []
-    again: list[Again] = []
-
-
-class RegionEpoch(msgspec.Struct, array_like=True, tag="epoch"):
-    epoch: int
-
-
-LedgerEntry: TypeAlias = Epoch | Admitted | Delegated | Cancel | Withdrawn | Settled | Redriven
-ledger_entry: Final = msgspec.msgpack.Decoder(LedgerEntry).decode
-region_entry: Final = msgspec.msgpack.Decoder(RegionEpoch | Verdicts).decode
-
-
-class Row(msgspec.Struct, array_like=True, gc=False):
-    """What changes of a task, kept as one msgpack value. Times are seconds since 1970, 0 = not yet."""
-
-    stage: Stage
-    dirty: bool = False  # this batch has touched it
-    series: int = 0  # ledger sequence of the last redrive
-    delegation: int = 0  # ledger sequence of the current one
-    placements: int = 0
-    region: str = ""
-    placed: float = 0.0
-    charged: int = 0
-    losses: int = 0
-    closed: int = 0  # the last run that another will follow,
-    due: float = 0.0  # from then on
-    run: int = 0  # the newest run known to have begun, and what is known of it:
-    run_region: str = ""
-    worker: str | None = None
-    run_started: float = 0.0
-    run_ended: float = 0.0
-    run_status: int = NEVER  # wire.child.OK …
-    run_sequence: int = 0  # in the outcomes of run_region
-    result: bytes | None = None
-    result_bytes: int = 0
-    result_blob: str | None = None
-    started: float = 0.0  # the first start of this series
-    ended: float = 0.0
-    end_seq: int = 0  # in the ledger
-    cause: str | None = None
-    detail: str | None = None
-    end_region: str = ""
-    end_sequence: int = 0  # of the outcome that ended it
-    cancel: str | None = None  # who wants its end, and why
-
-
-row_of: Final = msgspec.msgpack.Decoder(Row).decode
-
-
-class Submitted(msgspec.Struct, array_like=True, gc=False):
-    """What its user said of a task; kept as one msgpack value too."""
-
-    priority: int
-    payload: bytes | None  # JSON text up to INLINE bytes; None = in the ledger, or `blob`
-    payload_bytes: int
-    blob: str
-    options: Options | None
-    dependencies: int  # how many
-    created: float
-
-
-submitted_of: Final = msgspec.msgpack.Decoder(Submitted).decode
-
-
-class Rates(msgspec.Struct):
-    admitted: int = 0
-    placed: int = 0
-    completed: int = 0
-    failed: int = 0
-    cancelled: int = 0
-
-
-class Writes(msgspec.Struct):
-    """What one batch changes: parameters for the statements of `store`."""
-
-    new: list[tuple[Any, ...]] = []  # ref, id, type, status, Submitted, Row
-    changed: list[tuple[int, bytes, int]] = []  # status, Row, ref
-    renewed: list[tuple[int, Submission]] = []  # redriven: what was submitted anew
-    facts: list[tuple[Any, ...]] = []
-    verdicts: list[tuple[Any, ...]] = []
-    dependencies: list[tuple[int, int, int]] = []
-    rates: dict[tuple[int, str], Rates] = {}
-    counts: dict[Stage, int] = {}
 
 
 class Projection:
@@ -310,9 +201,7 @@ class Projection:
             return
         if not self._newest(ref, row, run):
             if run != row.run:
-                self._writes.facts.append(
-                    (ref, run, region, worker, at, None, None, None, None, None, None)
-                )
+                self._writes.facts.append((ref, run, region, worker, at, None, None, None, None, None, None))
         else:
             row.run_region, row.worker, row.run_started = region, worker, at
         self._begun(row, run, at)
@@ -329,13 +218,13 @@ class Projection:
             if row is None:
                 return
         if state != OK:
-            self._writes.facts.append(_fact(region, worker, sequence, ran))
+            self._writes.facts.append(fact(region, worker, sequence, ran))
         if began <= 0:  # cancelled before it began
             return
         if not self._newest(ref, row, run):
             if run != row.run:
                 if state == OK:
-                    self._writes.facts.append(_fact(region, worker, sequence, ran))
+                    self._writes.facts.append(fact(region, worker, sequence, ran))
                 self._begun(row, run, began)
                 return
             if row.run_status != NEVER:  # told twice: the first counts
@@ -441,7 +330,7 @@ class Projection:
             if stage not in LIVE:
                 done.append(ref)
             row.dirty = False
-            add((ref, task.id or None, task.type, _STATUS[stage], _submitted(task, at), pack(row)))
+            add((ref, task.id or None, task.type, _STATUS[stage], submitted(task, at), pack(row)))
         for ref, row, before in self._touched:
             stage = row.stage
             if stage is not before:
@@ -465,49 +354,3 @@ class Projection:
         if len(self.rows) > keep:
             for ref in list(self.rows)[: len(self.rows) - keep]:
                 del self.rows[ref]
-
-
-def _submitted(task: Submission, at: float) -> bytes:
-    payload, blob = task.payload, task.blob
-    size = len(payload)
-    return pack(
-        Submitted(
-            task.priority,
-            payload if size <= INLINE and not blob else None,
-            task.payload_bytes if blob else size,
-            blob,
-            task.options,
-            len(task.dependencies),
-            at,
-        )
-    )
-
-
-def renewed(task: Submission, before: bytes) -> bytes:
-    """`Submitted` of a redriven task: it was created when it was first admitted."""
-    return _submitted(task, submitted_of(before).created)
-
-
-def _fact(region: str, worker: str, sequence: int, ran: Ran) -> tuple[Any, ...]:
-    error = ran.error
-    started = ran.started if ran.started > 0 else None
-    said = (None, None, None) if error is None else (error.type, error.message, error.traceback[-TRACEBACK:])
-    return (ran.ref, ran.run, region, worker, started, ran.ended, ran.status, *said, sequence)
-
-
-def refs_of(entry: LedgerEntry) -> Iterable[int]:
-    """The known tasks that a ledger entry speaks of."""
-    match entry:
-        case Delegated():
-            return [item.ref for item in entry.items]
-        case Settled():
-            refs = [ref for where in entry.ok for ref in where.refs]
-            refs.extend(end.ref for end in entry.ended)
-            refs.extend(moved.ref for moved in entry.moved)
-            return refs
-        case Cancel() | Withdrawn():
-            return [ref for ref, _ in entry.tasks]
-        case Redriven():
-            return [entry.ref]
-        case _:
-            return ()

@@ -12,13 +12,18 @@ import msgspec
 from echelon.wire.api import End, Notice, Where
 from echelon.wire.child import CANCELLED, DIED, ERROR, FATAL, OK, TIMEOUT
 from echelon.wire.names import id_of, ref_of
-from echelon_core.life import LIVE, Event, Stage, step
-from echelon_web.readmodel.project import BUCKET_S, NEVER, STATUSES, Row, Submitted, row_of, submitted_of
+from echelon_core.life import LIVE, Event, Stage, status, step
+from echelon_web.readmodel.rows import BUCKET_S, NEVER, STATUSES, Row, Submitted, row_of, submitted_of
 
 _TASK: Final = "SELECT ref, id, type, submitted, row FROM tasks"
 _OUTCOME: Final = {
-    OK: "success", ERROR: "failure", FATAL: "failure", DIED: "failure", TIMEOUT: "timeout", CANCELLED: "cancelled"
-}  # fmt: skip
+    OK: "success",
+    ERROR: "failure",
+    FATAL: "failure",
+    DIED: "failure",
+    TIMEOUT: "timeout",
+    CANCELLED: "cancelled",
+}
 
 
 class Attempt(msgspec.Struct):
@@ -120,13 +125,14 @@ def newer(db: sqlite3.Connection, ref: int, status: str | None, cap: int) -> int
 def with_attempts(db: sqlite3.Connection, found: list[Task]) -> list[Task]:
     """Fill in the runs of each, oldest first. The newest stands in the row, the others beside it."""
     rows = db.execute(
-        "SELECT ref, run, region, worker, started, ended, status, type, message, traceback, sequence, cause, due"
+        "SELECT ref, run, region, worker, started, ended, status,"
+        " type, message, traceback, sequence, cause, due"
         " FROM attempts WHERE ref IN (SELECT value FROM json_each(?)) ORDER BY ref, run",
         (json.dumps([task.ref for task in found]),),
     )
     by_ref: dict[int, dict[int, Attempt]] = {}
-    for ref, run, region, worker, started, ended, status, *said, sequence, cause, due in rows:
-        attempt = Attempt(run, region, worker, started or 0.0, ended or 0.0, _OUTCOME.get(status), *said)
+    for ref, run, region, worker, started, ended, how, *said, sequence, cause, due in rows:
+        attempt = Attempt(run, region, worker, started or 0.0, ended or 0.0, _OUTCOME.get(how), *said)
         attempt.sequence, attempt.cause, attempt.due = sequence or 0, cause, due or 0.0
         if attempt.outcome is None and cause == "lost":
             attempt.outcome = "lost"
@@ -173,7 +179,7 @@ def ended(db: sqlite3.Connection, refs: Iterable[int]) -> Notice:
 
 
 def needs(db: sqlite3.Connection, ref: int, limit: int) -> list[Needed]:
-    """What this task depends on, in the order its user gave; what has not ended well first would reorder it."""
+    """What this task depends on, in the order that its user gave."""
     return _needed(
         db,
         "SELECT t.ref, t.id, t.type, t.row FROM dependencies d JOIN tasks t ON t.ref = d.needs"
@@ -202,7 +208,8 @@ def _needed(db: sqlite3.Connection, statement: str, values: tuple[int, int]) -> 
 def left(db: sqlite3.Connection, refs: Sequence[int]) -> dict[int, tuple[int, int]]:
     """Of each of these tasks: how many of its dependencies have not ended well, of how many."""
     rows = db.execute(
-        "SELECT d.ref, sum(t.status IS NOT 2), count(*) FROM dependencies d LEFT JOIN tasks t ON t.ref = d.needs"
+        "SELECT d.ref, sum(t.status IS NOT 2), count(*)"
+        " FROM dependencies d LEFT JOIN tasks t ON t.ref = d.needs"
         " WHERE d.ref IN (SELECT value FROM json_each(?)) GROUP BY d.ref",
         (json.dumps(list(refs)),),
     )
@@ -221,16 +228,11 @@ def dependency_ids(db: sqlite3.Connection, refs: Sequence[int]) -> dict[int, lis
     return found
 
 
-def oldest_pending(db: sqlite3.Connection) -> Task | None:
-    rows = db.execute(f"{_TASK} WHERE status <> 2 AND status = 0 ORDER BY ref LIMIT 1").fetchall()
-    return _task(rows[0]) if rows else None
-
-
 def pending_types(db: sqlite3.Connection, cap: int) -> dict[str, int]:
     """Type -> how many wait, of the `cap` oldest that do."""
     rows = db.execute(
-        "SELECT type, count(*) FROM (SELECT type FROM tasks WHERE status <> 2 AND status = 0 ORDER BY ref LIMIT ?)"
-        " GROUP BY type",
+        "SELECT type, count(*) FROM"
+        " (SELECT type FROM tasks WHERE status <> 2 AND status = 0 ORDER BY ref LIMIT ?) GROUP BY type",
         (cap,),
     )
     return dict(rows.fetchall())
@@ -251,3 +253,34 @@ class Bucket(msgspec.Struct):
 def rates(db: sqlite3.Connection, since: float) -> list[Bucket]:
     rows = db.execute("SELECT * FROM rates WHERE bucket >= ? ORDER BY bucket", (int(since) // BUCKET_S,))
     return [Bucket(bucket * BUCKET_S, *rest) for bucket, *rest in rows]
+
+
+def ahead(db: sqlite3.Connection, ref: int, cap: int) -> int:
+    """How many older tasks wait; counts no further than `cap`."""
+    rows = db.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE status <> 2 AND status = 0 AND ref < ? LIMIT ?)",
+        (ref, cap),
+    )
+    return int(rows.fetchone()[0])
+
+
+def total(db: sqlite3.Connection, status_word: str | None) -> int:
+    """How many tasks there are, or how many of a status; kept as a count, not counted."""
+    rows = db.execute("SELECT stage, tasks FROM counts").fetchall()
+    return sum(count for stage, count in rows if status_word in (None, status(Stage(stage))))
+
+
+def counts(db: sqlite3.Connection) -> dict[Stage, int]:
+    return {Stage(stage): tasks for stage, tasks in db.execute("SELECT stage, tasks FROM counts")}
+
+
+def oldest_ready(db: sqlite3.Connection, cap: int = 200) -> Task | None:
+    """The oldest task that could run if there were room, among the `cap` oldest that have not begun."""
+    rows = db.execute(f"{_TASK} WHERE status <> 2 AND status = 0 ORDER BY ref LIMIT ?", (cap,))
+    ready = (Stage.READY, Stage.DELEGATED, Stage.QUEUED)
+    return next((found for found in map(_task, rows) if found.row.stage in ready), None)
+
+
+def needed_by_count(db: sqlite3.Connection, ref: int, cap: int) -> int:
+    rows = db.execute("SELECT count(*) FROM (SELECT 1 FROM dependencies WHERE needs = ? LIMIT ?)", (ref, cap))
+    return int(rows.fetchone()[0])

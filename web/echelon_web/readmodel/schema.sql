@@ -5,9 +5,9 @@ CREATE TABLE tasks (
   ref INTEGER PRIMARY KEY,          -- ledger sequence × 1024 + index
   id TEXT,                          -- NULL = made from ref
   type TEXT NOT NULL,
-  status INTEGER NOT NULL,          -- index in project.STATUSES
-  submitted BLOB NOT NULL,          -- project.Submitted
-  row BLOB NOT NULL                 -- project.Row
+  status INTEGER NOT NULL,          -- index in rows.STATUSES
+  submitted BLOB NOT NULL,          -- rows.Submitted
+  row BLOB NOT NULL                 -- rows.Row
 );
 CREATE INDEX tasks_by_id ON tasks(id) WHERE id IS NOT NULL;
 -- Completed tasks, nearly all, are found by ref: the newest ones come first.

@@ -17,7 +17,7 @@ from typing import Final
 from msgspec.structs import astuple
 
 from echelon_core.life import Stage
-from echelon_web.readmodel.project import BUCKET_S, Row, Writes, renewed, row_of
+from echelon_web.readmodel.rows import BUCKET_S, Row, Writes, renewed, row_of
 
 LAYOUT: Final = 1
 RATES_KEPT: Final = 26 * 3600 // BUCKET_S
@@ -167,5 +167,6 @@ def _lock(path: Path) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise Busy(f"{path} is used by another web node: give this one a folder of its own with --data.")
+        said = f"{path} is used by another web node: give this one a folder of its own with --data."
+        raise Busy(said) from None
     return handle

@@ -1,0 +1,1 @@
+"""One task: why it is where it is, and what happened to it."""

@@ -69,7 +69,7 @@ async def test_results_and_payloads_too_large_for_a_message_go_through_the_objec
 
 
 async def test_results_of_dependencies_are_fetched_from_any_region(tmp_path: Path) -> None:
-    """From messages of outcomes, where the success counts, or from the object store; what is gone is fatal."""
+    """From messages of outcomes, where success counts, or from the object store; what is gone is fatal."""
     async with worker_lab(tmp_path) as lab:
         await topology.ensure_region(lab.bus, "west")
         await Blobs(lab.bus).put("r-9-9", b'"big"')

@@ -41,12 +41,21 @@ from echelon_infra.jetstream import topology
 from echelon_infra.jetstream.connection import Bus, Message
 from echelon_infra.jetstream.lease import read_lease
 from echelon_infra.jetstream.tail import Entry, Tail
-from echelon_infra.settings import HANDED_DOWN, Settings, hand_down
+from echelon_infra.process import PARENT
+from echelon_infra.settings import Settings, hand_down
 from support.eventually import eventually
 from support.lab import Lab, nats_lab
 
 REGION = "east"
 Key = tuple[int, int]
+BEGIN = """
+import sys
+from echelon_infra.process import die_with_parent
+from echelon_infra.settings import handed_down
+from echelon_worker.run import main
+die_with_parent()
+sys.exit(main(handed_down()))
+"""
 
 APP = '''
 import asyncio, ctypes, os, time
@@ -146,8 +155,8 @@ class WorkerLab:
         log = self.folder / f"{worker}-{len(self._processes)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "echelon_ops.tier", "worker"],
-                env={k: v for k, v in os.environ.items() if k != HANDED_DOWN} | hand_down(settings),
+                [sys.executable, "-c", BEGIN],
+                env=dict(os.environ) | hand_down(settings) | {PARENT: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

@@ -3,8 +3,9 @@
 The guilty pays, and nobody else:
 * whom it was ended for (timeout, order) gets that status;
 * died by itself: the run that had the thread (the shared page still names it) died, and is charged;
-* all others go back uncharged, those that had begun too: it was not their doing. They may be executed again,
-  as after the crash of a whole worker. A killer is charged each time, so it cannot kill for ever.
+* all others go back uncharged, also those that had begun, or had ended a moment ago and not been told of: it
+  was not their doing. They may be executed again, as after the crash of a whole worker. A killer is charged
+  each time, so it cannot kill for ever.
 
 Killed while nobody had the thread (the kernel took it, a thread that a run left behind): then whoever had
 begun is charged, if anybody had, for it was probably one of them. A child that ended orderly left nobody

@@ -17,7 +17,8 @@ import msgspec
 
 HORIZON_S: Final = 0.05
 AHEAD_S: Final = 0.01
-"""What a child may hold beyond its slots, so that it need not wait for the pipe between two short bundles."""
+"""What a child may hold beyond its slots, so that it need not wait for the pipe between two short bundles.
+One that has told no end for that long is in something that lasts: what it is given would be stuck there."""
 MOST: Final = 256
 """Messages asked for at once, at most: what a frozen worker swallows."""
 _MEMORY: Final = 0.9  # of what was, at each report of runs that ended: some twenty reports count
@@ -76,9 +77,9 @@ def ask(pace: Pace, slots: int, held: int, share: float) -> int:
     return min(MOST, max(messages, 1 if free > 0 else 0))
 
 
-def fits(pace: Pace, slots: int, children: int, given: int) -> bool:
+def fits(pace: Pace, slots: int, children: int, given: int, silent_s: float) -> bool:
     """May a child that was given `given` runs, not ended, be given another bundle?
 
-    `slots` are this child's, `children` how many share the lane's pace.
+    `slots` are this child's, `children` how many share the lane's pace; `silent_s`: since it told an end.
     """
-    return given < slots or given * children < worth(pace, AHEAD_S)
+    return given < slots or (silent_s < AHEAD_S and given * children < worth(pace, AHEAD_S))

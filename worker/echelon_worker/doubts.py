@@ -74,12 +74,13 @@ class Doubts:
                 continue  # the worker drains, or the number was used again
             del self.open[held.sequence]
             word, runs = ("yours", None) if said is None else (said.words[index], said.runs[index])
+            if word == "wait":
+                self._intake.drop(held)
+                continue
             if runs is not None:
                 narrow(held, set(runs))
             if word == "over" or not held.runs:
                 self._intake.over((held,))
-            elif word == "wait":
-                self._intake.drop(held)
             else:
                 self._run(held)
 

@@ -91,6 +91,7 @@ def _lives(pid: int, started_at: float) -> bool:
     if pid == os.getpid():
         return False
     try:
-        return psutil.Process(pid).create_time() <= started_at
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= started_at
     except psutil.NoSuchProcess:
         return False

@@ -59,11 +59,13 @@ class Intake:
         if puller is not None:
             puller.want(puller.open if puller.open <= messages < 2 * puller.open else messages)
 
-    async def others_idle(self, lane: str) -> bool:
-        """Does another worker of the pool wait for work that we are asking for none of? Costs a request."""
+    def asks(self, lane: str) -> bool:
+        """Is anything asked for that has not come?"""
         puller = self._pullers.get(lane)
-        if puller is None or puller.open:
-            return False
+        return puller is not None and puller.open > 0
+
+    async def others_idle(self, lane: str) -> bool:
+        """Does another worker of the pool wait for work? Means something while we ask for none; a request."""
         consumer = f"{names.work(self._region)}.{names.work_consumer(self._pool, lane)}"
         try:
             info = await self._bus.api(f"CONSUMER.INFO.{consumer}")

@@ -71,6 +71,10 @@ class Lane:
         self.pace = credit.Pace()
         self.offering = False
 
+    def stale(self, now: float) -> bool:
+        """Has something waited for longer than it should? Then we took too much."""
+        return bool(self.waiting) and now - self.waiting[0].received_at > STALE_S
+
 
 class Supervisor:
     """`intake` brings messages, `pool` has the children, `outcomes` takes what became of the runs."""
@@ -124,19 +128,20 @@ class Supervisor:
             return  # the worker is still starting
         if self.open and lane.waiting:
             now = time.monotonic()
-            while lane.waiting and (child := self._roomiest(name, lane)) is not None:
+            while lane.waiting and (child := self._roomiest(name, lane, now)) is not None:
                 child.give(next(self._tokens), lane.waiting.popleft(), now)
         self._ask(name, lane)
 
-    def _roomiest(self, name: str, lane: Lane) -> Child | None:
+    def _roomiest(self, name: str, lane: Lane, now: float) -> Child | None:
         children = self.pool.children[name]
         best = min((child for child in children if child.ready), key=lambda child: child.given, default=None)
-        if best is None or not credit.fits(lane.pace, best.slots, len(children), best.given):
+        if best is None:
             return None
-        return best
+        silent_s = now - best.told_at
+        return best if credit.fits(lane.pace, best.slots, len(children), best.given, silent_s) else None
 
     def _ask(self, name: str, lane: Lane) -> None:
-        if not self.open:
+        if not self.open or lane.stale(time.monotonic()):
             self._intake.want(name, 0)
             return
         slots = sum(child.slots for child in self.pool.children[name] if child.ready)
@@ -165,10 +170,11 @@ class Supervisor:
             held.done = True
         else:
             held.reported.append((count, body))
+        now = child.told_at = time.monotonic()
         child.given -= count
         held.runs -= count
         lane.runs -= count
-        lane.pace.came_back(count, held.handed_at, time.monotonic())
+        lane.pace.came_back(count, held.handed_at, now)
         if held.begun:
             for key in keys_of(count, body):
                 held.begun.pop(key, None)
@@ -272,9 +278,10 @@ class Supervisor:
         """Look at what the children are doing, ten times a second; end what has had long enough."""
         now = time.monotonic()
         for name, lane in self.lanes.items():
-            if self.open and lane.waiting and not lane.offering:
-                lane.offering = now - lane.waiting[0].received_at > STALE_S
-                if lane.offering:
+            if self.open and lane.stale(now):
+                self._ask(name, lane)
+                if not lane.offering and not self._intake.asks(name):
+                    lane.offering = True
                     self._chores.start(self._offer(name, lane))
         for child in self.pool:
             if not child.bundles:

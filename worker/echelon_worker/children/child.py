@@ -34,6 +34,7 @@ class Child:
         self.failed = ""  # why it could not load the application
         self.bundles: dict[int, Held] = {}  # token -> what it has, in the order given
         self.given = 0  # runs of these that are not reported
+        self.told_at = 0.0  # when it last told an end, or was given something to do
         self.looked: Look | None = None
         self.warned_beat = -1
         self.killed: Kill | None = None
@@ -60,6 +61,8 @@ class Child:
             yield from held.begun.values()
 
     def give(self, token: int, held: Held, now: float) -> None:
+        if not self.bundles:
+            self.told_at = now
         self.bundles[token] = held
         self.given += held.runs
         held.handed_at = now

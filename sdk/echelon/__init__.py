@@ -42,30 +42,30 @@ if TYPE_CHECKING:
     from echelon.tasks import Task, remote, task
 
 _HOME = {
-    "AlreadyEnded": "echelon.errors",
-    "BadArguments": "echelon.errors",
-    "Client": "echelon.client",
-    "Context": "echelon.running",
-    "EchelonError": "echelon.errors",
-    "Fatal": "echelon.running",
-    "Handle": "echelon.handle",
-    "Invalid": "echelon.errors",
-    "NoServer": "echelon.errors",
-    "NotFound": "echelon.errors",
-    "Overloaded": "echelon.errors",
-    "PayloadTooLarge": "echelon.errors",
-    "StillLive": "echelon.errors",
-    "SyncClient": "echelon.sync",
-    "SyncHandle": "echelon.sync",
-    "Task": "echelon.tasks",
-    "TaskCancelled": "echelon.errors",
-    "TaskExpired": "echelon.errors",
-    "TaskFailed": "echelon.errors",
-    "TaskIdConflict": "echelon.errors",
-    "Unavailable": "echelon.errors",
-    "context": "echelon.running",
-    "remote": "echelon.tasks",
-    "task": "echelon.tasks",
+    "AlreadyEnded": ".errors",
+    "BadArguments": ".errors",
+    "Client": ".client",
+    "Context": ".running",
+    "EchelonError": ".errors",
+    "Fatal": ".running",
+    "Handle": ".handle",
+    "Invalid": ".errors",
+    "NoServer": ".errors",
+    "NotFound": ".errors",
+    "Overloaded": ".errors",
+    "PayloadTooLarge": ".errors",
+    "StillLive": ".errors",
+    "SyncClient": ".sync",
+    "SyncHandle": ".sync",
+    "Task": ".tasks",
+    "TaskCancelled": ".errors",
+    "TaskExpired": ".errors",
+    "TaskFailed": ".errors",
+    "TaskIdConflict": ".errors",
+    "Unavailable": ".errors",
+    "context": ".running",
+    "remote": ".tasks",
+    "task": ".tasks",
 }
 
 __all__ = [
@@ -99,7 +99,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'echelon' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    value = getattr(import_module(_HOME[name], __name__), name)
     globals()[name] = value
     return value
 

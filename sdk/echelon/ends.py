@@ -20,6 +20,8 @@ from echelon.wire.codec import pack
 from echelon.wire.names import id_of
 
 ASK_S: Final = 5.0
+AGAIN_S: Final = 0.5
+"""… and after a question that nobody answered."""
 RECENT: Final = 100_000
 KEPT_BYTES: Final = 16 << 20
 """Of messages of outcomes, for those that ask next about another task in the same one."""
@@ -76,7 +78,7 @@ class Ends:
                 loop.call_soon(self._ask_new)
             self._new.append(ref)
         if self._timer is None:
-            self._timer = loop.call_later(ASK_S, self._sweep)
+            self._look_again(ASK_S)
         return future
 
     def _forget(self, ref: int, future: asyncio.Future[Ended]) -> None:
@@ -109,15 +111,21 @@ class Ends:
     def _sweep(self) -> None:
         self._timer = None
         if self._waiting:
-            self._timer = asyncio.get_running_loop().call_later(ASK_S, self._sweep)
+            self._look_again(ASK_S)
             self._start(self._ask_for(list(self._waiting)))
+
+    def _look_again(self, after_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(after_s, self._sweep)
 
     async def _ask_for(self, refs: list[int]) -> None:
         for at in range(0, len(refs), _REFS_PER_ASK):
             try:
                 answer = await self._ask(pack(Ask(refs[at : at + _REFS_PER_ASK], self.position)))
             except self._no_answer:
-                return  # the timer asks again
+                self._look_again(AGAIN_S)
+                return
             self._notice(notice(answer))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -175,7 +183,8 @@ class Ends:
                 data = await self._outcome(*place)
         except self._no_answer:
             del self._reading[place]
-            return  # the timer asks again
+            self._look_again(AGAIN_S)
+            return
         except BaseException:
             del self._reading[place]
             raise

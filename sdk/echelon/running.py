@@ -14,7 +14,7 @@ from echelon.wire.child import Run
 from echelon.wire.codec import from_json
 from echelon.wire.names import id_of
 
-current: Final[ContextVar[Context]] = ContextVar("echelon_context")
+current: Final[ContextVar[Context]] = ContextVar("context of the run")
 
 
 class Results(Mapping[str, Any]):
@@ -91,7 +91,9 @@ def context() -> Context:
     try:
         return current.get()
     except LookupError:
-        raise LookupError("echelon.context() was called outside of a running task.") from None
+        raise LookupError(
+            "No task is running here; only a handler, and what it calls, has a context."
+        ) from None
 
 
 class Fatal(Exception):

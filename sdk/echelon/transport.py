@@ -21,7 +21,7 @@ from echelon.discover import Place
 from echelon.errors import NoServer
 from echelon.wire.names import BLOBS, outcomes_stream
 
-CONNECT_S: Final = 5.0
+CONNECT_S: Final = 2.0
 ANSWER_S: Final = 2.0
 _PENDING_BYTES: Final = 64 << 20
 _BATCH_BYTES: Final = 4 << 20
@@ -41,7 +41,7 @@ class Transport:
         self._on_again = on_again
         self._nats: Nats | None = None
         self._opening = asyncio.Lock()
-        self._refused = ""
+        self._refused: asyncio.Future[None]
         self.inbox = ""
 
     # ---------------------------------------------------------------------------- the connection
@@ -74,33 +74,34 @@ class Transport:
 
     async def _connect(self) -> Nats:
         connection = Nats()
-        self._refused = ""
-        connecting = connection.connect(
-            servers=self._place.url.split(","),
-            name="echelon client",
-            error_cb=self._on_error,
-            reconnected_cb=self._on_reconnected,
-            connect_timeout=2,
-            reconnect_time_wait=0.2,  # type: ignore[arg-type]
-            max_reconnect_attempts=-1,
-            ping_interval=5,
-            max_outstanding_pings=2,
-            pending_size=_PENDING_BYTES,
+        self._refused = asyncio.get_running_loop().create_future()
+        connecting = asyncio.ensure_future(
+            connection.connect(
+                servers=self._place.url.split(","),
+                name="echelon client",
+                error_cb=self._on_error,
+                reconnected_cb=self._on_reconnected,
+                connect_timeout=2,
+                reconnect_time_wait=0.2,  # type: ignore[arg-type]
+                max_reconnect_attempts=-1,
+                ping_interval=5,
+                max_outstanding_pings=2,
+                pending_size=_PENDING_BYTES,
+            )
         )
-        try:
-            await asyncio.wait_for(connecting, CONNECT_S)
-        except (OSError, TimeoutError, nats.errors.Error, ValueError) as error:
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await connection.close()
-            why = self._refused or (str(error) if isinstance(error, ValueError) else "")
-            raise NoServer(tried=f"{self._place.tried}{': ' + why if why else ''}") from None
-        if not self.inbox:
-            self.inbox = connection.new_inbox()
-        return connection
+        await asyncio.wait((connecting, self._refused), timeout=CONNECT_S, return_when="FIRST_COMPLETED")
+        if connecting.done() and connecting.exception() is None:
+            self.inbox = self.inbox or connection.new_inbox()
+            return connection
+        connecting.cancel()
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await connection.close()
+        why = ": it refuses user or password" if self._refused.done() else ""
+        raise NoServer(tried=f"{self._place.tried}{why}")
 
     async def _on_error(self, error: Exception) -> None:
-        if "authorization" in str(error).lower():
-            self._refused = "user or password refused"
+        if "authorization" in str(error).lower() and not self._refused.done():
+            self._refused.set_result(None)
 
     async def _on_reconnected(self) -> None:
         self._on_again()

@@ -101,9 +101,9 @@ class Supervisor:
         if needs_errands(held.data):
             self._fetching.add(held)
             self._chores.start(self._fetch(held))
+            self._ask(held.lane, lane)
         else:
             self._line_up(held, lane)
-        self._ask(held.lane, lane)
 
     async def _fetch(self, held: Held) -> None:
         ready = await self._errands.fetch(held.data)
@@ -278,11 +278,12 @@ class Supervisor:
         """Look at what the children are doing, ten times a second; end what has had long enough."""
         now = time.monotonic()
         for name, lane in self.lanes.items():
-            if self.open and lane.stale(now):
-                self._ask(name, lane)
-                if not lane.offering and not self._intake.asks(name):
-                    lane.offering = True
-                    self._chores.start(self._offer(name, lane))
+            if not self.open:
+                continue
+            self._ask(name, lane)  # also for what came and was not to run: nobody else says so
+            if lane.stale(now) and not lane.offering and not self._intake.asks(name):
+                lane.offering = True
+                self._chores.start(self._offer(name, lane))
         for child in self.pool:
             if not child.bundles:
                 continue

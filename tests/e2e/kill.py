@@ -5,9 +5,9 @@
     python tests/e2e/kill.py --plant runs-not-checked     with a bug planted: the judge must see it
     python tests/e2e/kill.py --judge FOLDER          judge again what an earlier run left
 
-For every victim a wave of tasks is submitted by three clients, and while it is under way the victim dies. The
-next wave comes when it is back. At the end all faults have ceased, everything admitted must end, and the judge
-is asked (checker.py says what it looks for). Exit 0: sound.
+For every victim a wave of tasks is submitted by three clients, and while it is under way the victim dies.
+The next wave comes when it is back. At the end all faults have ceased, everything admitted must end, and the
+judge is asked (checker.py says what it looks for). Exit 0: sound.
 """
 
 from __future__ import annotations

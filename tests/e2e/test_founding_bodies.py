@@ -136,9 +136,19 @@ async def test_nothing_of_a_refused_request_was_admitted(shared: Cluster) -> Non
 
 
 async def test_one_id_with_other_content_is_a_conflict_that_names_the_fields(shared: Cluster) -> None:
-    first: dict[str, Any] = {"task_id": "conflict-1", "task_type": "echo", "payload": {"value": 1}}
+    first: dict[str, Any] = {"task_id": "conflict-1", "task_type": "of-tomorrow", "payload": {"value": 1}}
     assert (await shared.post("/api/tasks", first))[0] == 202
     assert (await shared.post("/api/tasks", first))[0] == 200
     status, problem = await shared.post("/api/tasks", {**first, "priority": 9, "payload": {"value": 2}})
     assert (status, problem["code"]) == (409, "task_id_conflict")
     assert {error["field"] for error in problem["errors"]} == {"priority", "payload"}
+
+
+async def test_a_conflict_with_an_ended_task_names_all_fields_that_may_differ(shared: Cluster) -> None:
+    """Of an ended task only the mark of its submission is kept."""
+    first: dict[str, Any] = {"task_id": "conflict-2", "task_type": "echo", "payload": {"value": 1}}
+    assert (await shared.post("/api/tasks", first))[0] == 202
+    await shared.ended("conflict-2")
+    assert (await shared.post("/api/tasks", first))[0] == 200
+    status, problem = await shared.post("/api/tasks", {**first, "priority": 9})
+    assert status == 409 and "priority" in {error["field"] for error in problem["errors"]}

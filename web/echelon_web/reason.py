@@ -50,7 +50,7 @@ def reason_of(
     if wanted and ((region := fleet.regions.get(wanted)) is None or region.silent(now)):
         return NoRegion(wanted)
     busy, slots = fleet.slots(task.type, wanted)
-    if ahead is not None and busy >= slots:
+    if ahead and busy >= slots:
         return SlotsBusy(task.type, ahead)
     return None
 

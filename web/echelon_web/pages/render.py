@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import echelon_vendor  # type: ignore[import-untyped]  # made by the build: files and no code
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.runtime import Macro
 from jinja2_fragments import render_block
 from litestar import Response
 
@@ -23,6 +24,8 @@ _env: Final = Environment(
     lstrip_blocks=True,
 )
 _env.globals["words"] = words
+_macros: Final = _env.get_template("macros.html").module
+_env.globals.update({name: part for name, part in vars(_macros).items() if isinstance(part, Macro)})
 
 
 def _edition() -> str:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 def duration(seconds: float) -> str:
     """
-    >>> [duration(s) for s in (0, 0.0004, 0.025, 0.84, 3.84, 61, 4000, 200000)]
-    ['0 ms', '0.4 ms', '25 ms', '0.84 s', '3.8 s', '1 min 01 s', '1 h 06 min', '2 d 7 h']
+    >>> [duration(s) for s in (0, 0.0004, 0.025, 0.84, 3.84, 61, 300, 4000, 200000)]
+    ['0 ms', '0.4 ms', '25 ms', '0.84 s', '3.8 s', '1 min 01 s', '5 min', '1 h 06 min', '2 d 07 h']
     """
     if seconds < 0.01:
         return f"{seconds * 1000:.1f}".removesuffix(".0") + " ms"
@@ -19,13 +19,11 @@ def duration(seconds: float) -> str:
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+    for large, word, small, rest in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= large:
+            more = whole % large // small
+            return f"{whole // large} {word} {more:02} {rest}" if more else f"{whole // large} {word}"
+    return f"{whole} s"
 
 
 def count(number: float) -> str:

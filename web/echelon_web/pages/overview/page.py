@@ -162,7 +162,7 @@ def _numbers(facts: Facts, rates: Rates, fleet: Fleet) -> list[Number]:
             "",
             *(("warn", "look") if facts.failed_hour else ("ok", "met")),
             rates.series("failed"),
-            f"{facts.failed:,} kept in all",
+            f"{facts.failed:,} in all",
             "failed",
         ),
     ]

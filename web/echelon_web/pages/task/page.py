@@ -136,6 +136,9 @@ def _because(node: Node, task: Task, now: float, stage: Stage, end: float) -> di
     if row.charged or row.losses:
         lost = f", {words.plural(row.losses, 'lost run')} not charged" if row.losses else ""
         facts.append(f"{row.charged} of {options.retries + 1} attempts used{lost}")
+    if stage is Stage.WAITING and (needed := query.first_open(node.db, task.ref)) is not None:
+        said = why(node, needed, now, counted=False)
+        facts.append(f"{needed.id} is {needed.stage(now)}{f': {said}' if said else ''}")
     if reason is not None:
         waits = stage in (Stage.WAITING, Stage.DELEGATED, Stage.READY) and reason.code != "no_worker"
         return {"health": "off" if waits else "warn", "text": str(reason), "facts": facts}
@@ -188,7 +191,8 @@ def _events(task: Task) -> list[tuple[float, str, int, str, str]]:
             made.append((attempt.ended, names.outcomes(attempt.region), attempt.sequence, "ran", detail))
     if row.end_seq:
         made.append((row.ended, names.LEDGER, row.end_seq, "settled", row.stage.value))
-    return sorted(made, key=lambda event: event[0], reverse=True)
+    made.sort(key=lambda event: event[0])  # stable: of one moment, the order above
+    return made[::-1]
 
 
 def _neighbours(node: Node, task: Task, stage: Stage) -> dict[str, Any]:

@@ -110,9 +110,10 @@ def runs(task: Task, end: float, now: float) -> Markup:
         return round(_LEFT + (_RIGHT - _LEFT - 110) * min(1.0, max(0.0, (at - begin) / span)), 1)
 
     drawn = [_lane(place, name) for place, name in enumerate(names)]
-    drawn += [
-        _tick(begin + span * part / 4, x(begin + span * part / 4), high, now, part) for part in range(5)
-    ]
+    for part in range(5):
+        at = begin + span * part / 4
+        said_at = clock(at, now)[-8:] if span > 8 else f"+{duration(at - begin)}" if part else "0"
+        drawn.append(_tick(said_at, x(at), high))
     before = begin
     for number, attempt in enumerate(task.attempts, 1):
         if attempt not in attempts or (attempt.worker or "?") not in workers:
@@ -139,11 +140,10 @@ def _lane(place: int, name: str) -> Markup:
     ).format(_LEFT, y, 800 - _LEFT, y + 17, name[:16] + ("…" if len(name) > 16 else ""))
 
 
-def _tick(at: float, x: float, high: int, now: float, part: int) -> Markup:
-    text = clock(at, now)[-8:]
+def _tick(text: str, x: float, high: int) -> Markup:
     return Markup(
-        '<line class="grid" x1="{0}" x2="{0}" y1="18" y2="{1}"/><text x="{0}" y="{2}"{3}>{4}</text>'
-    ).format(x, high - 18, high - 4, Markup(' class="t-m"') if part else Markup(), text)
+        '<line class="grid" x1="{0}" x2="{0}" y1="18" y2="{1}"/><text class="t-m" x="{0}" y="{2}">{3}</text>'
+    ).format(x, high - 18, high - 4, text)
 
 
 def _run(number: int, attempt: Attempt, before: float, start: float, end: float, lane: int) -> Markup:

@@ -284,3 +284,13 @@ def oldest_ready(db: sqlite3.Connection, cap: int = 200) -> Task | None:
 def needed_by_count(db: sqlite3.Connection, ref: int, cap: int) -> int:
     rows = db.execute("SELECT count(*) FROM (SELECT 1 FROM dependencies WHERE needs = ? LIMIT ?)", (ref, cap))
     return int(rows.fetchone()[0])
+
+
+def first_open(db: sqlite3.Connection, ref: int) -> Task | None:
+    """The first of its dependencies that has not ended well."""
+    found = db.execute(
+        "SELECT t.ref, t.id, t.type, t.submitted, t.row FROM dependencies d JOIN tasks t ON t.ref = d.needs"
+        " WHERE d.ref = ? AND t.status <> 2 ORDER BY d.place LIMIT 1",
+        (ref,),
+    ).fetchone()
+    return _task(found) if found else None

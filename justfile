@@ -22,6 +22,14 @@ check:
 demo:
     uv run echelon demo census --check
 
+# Kill each process once while 20,000 tasks run, and judge what became of them; `just kill --seed 7`.
+kill *ARGS:
+    uv run python tests/e2e/kill.py {{ARGS}}
+
+# The figures: medians of five runs, spread, limits; `just bench drain` for one of them.
+bench *ARGS:
+    uv run python tests/benchmarks/bench.py {{ARGS}}
+
 # Write the generated pages of docs/.
 docs:
     PYTHONPATH=tests uv run python tests/tidy/draw_life.py

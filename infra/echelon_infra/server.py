@@ -66,7 +66,7 @@ class ServerFailed(Exception):
 
 
 class NatsServer:
-    """`port` 0 picks a free one and keeps it; `password` "" is read from `data`, or generated there (0600)."""
+    """`port` 0 picks a free one and keeps it; `password` "" is made up once and kept in `data` (0600)."""
 
     def __init__(self, data: Path, *, port: int, user: str, password: str, sync_always: bool = False) -> None:
         data.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ class Proxy:
         self.url = ""
         self.swallow: Callable[[str, bytes], bool] = lambda subject, payload: False
         self.swallowed = 0
+        self.refuse = False  # new connections end at once
         self._login = server.netloc.rpartition("@")[0]
         self._server = (server.hostname or "", server.port or 4222)
         self._open = asyncio.Event()
@@ -41,6 +42,8 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            if self.refuse:
+                raise OSError
             from_server, to_server = await asyncio.open_connection(*self._server)
         except OSError:
             writer.close()

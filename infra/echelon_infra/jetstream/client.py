@@ -4,8 +4,10 @@ nats-py gives each subscription a queue and a task: two wake-ups a message, and 
 is dropped. Here a handler is a plain function called from the reading task, so nothing waits, nothing is
 dropped, and TCP itself holds the server back while we are busy.
 
-It also mends two ways in which nats-py stays "connected" for ever without reading: an exception that ends
-the reading task, and one that ends the reconnecting task (uvloop raises RuntimeError on a closed transport).
+It also mends three ways in which nats-py gets stuck: an exception that ends the reading task, or the
+reconnecting task (uvloop raises RuntimeError on a closed transport), both of which leave a connection that
+is up for ever and deaf; and a cancellation that `asyncio.wait_for` swallows when a connection attempt fails
+in the same moment (Python 3.11), which leaves a reconnecting task that nobody can end.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from nats.aio.client import Client as NatsClient
 from nats.aio.subscription import Subscription as NatsSubscription
@@ -139,6 +141,18 @@ class Client(NatsClient):
             log.warning("the reading task ended; connecting anew")
             await self.force_reconnect()
 
+    async def _connect_to_server(self, s: Any) -> None:
+        try:
+            await super()._connect_to_server(s)
+        finally:
+            _heed_cancellation()
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        finally:
+            _heed_cancellation()
+
     async def _attempt_reconnect(self) -> None:
         while True:
             try:
@@ -146,3 +160,8 @@ class Client(NatsClient):
             except (RuntimeError, ValueError, EOFError, AttributeError) as error:
                 log.warning("reconnecting failed and is tried again: %r", error)
                 await asyncio.sleep(0.2)
+
+
+def _heed_cancellation() -> None:
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        raise asyncio.CancelledError

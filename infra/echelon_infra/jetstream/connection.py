@@ -18,6 +18,7 @@ import nats.errors
 
 from .client import Client, Handler, Message, log
 from .errors import ApiError, BrokerError, NoResponders, Timeout
+from .tasks import set_within
 
 __all__ = ["Bus", "Message", "Subscription", "connect"]
 
@@ -30,24 +31,26 @@ _from_json: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Subscription:
-    def __init__(self, client: Client, sid: int) -> None:
-        self._client = client
+    """Made by `Bus.subscribe`."""
+
+    def __init__(self, bus: Bus, sid: int) -> None:
+        self._bus = bus
         self._sid = sid
 
     async def stop(self) -> None:
         """From here on the handler is not called."""
-        await self._client.unlisten(self._sid)
+        await self._bus._client.unlisten(self._sid)
 
-    async def drain(self, timeout_s: float = 1.0) -> None:
+    async def drain(self) -> None:
         """Stop, but first hand over what the server had sent already."""
-        await self._client.mute(self._sid)
+        client = self._bus._client
+        await client.mute(self._sid)
         try:
-            if self._client.is_connected:
-                await self._client.flush(timeout=timeout_s)  # type: ignore[arg-type]
-        except nats.errors.Error:
+            await self._bus.flush(1.0)
+        except Timeout:
             pass  # a lost connection: nothing more comes
         finally:
-            self._client.handlers.pop(self._sid, None)
+            client.handlers.pop(self._sid, None)
 
 
 class Bus:
@@ -62,6 +65,7 @@ class Bus:
         self._closing = False
         self._refused: asyncio.Future[None] | None = None
         self._connected = asyncio.Event()
+        self._lost = asyncio.Event()
         self._answers: dict[str, asyncio.Future[Message]] = {}
         self._tokens = itertools.count(1)
         self._inbox = ""
@@ -152,7 +156,7 @@ class Bus:
         """Call `handler` for each message, inline: it must neither block nor take long."""
         if self._client.is_closed:
             raise BrokerError("the connection is closed")
-        return Subscription(self._client, await self._client.listen(subject, queue, handler))
+        return Subscription(self, await self._client.listen(subject, queue, handler))
 
     async def flush(self, timeout_s: float = 5.0) -> None:
         """Wait until the server has taken all that was published.
@@ -160,10 +164,20 @@ class Bus:
         Raises:
             Timeout: it has not, or the connection is lost.
         """
+        if not self._client.is_connected:
+            raise Timeout("flush: not connected")
+        flushing = asyncio.ensure_future(self._client.flush(timeout=timeout_s))  # type: ignore[arg-type]
+        lost = asyncio.ensure_future(self._lost.wait())
         try:
-            await self._client.flush(timeout=timeout_s)  # type: ignore[arg-type]
+            await asyncio.wait({flushing, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not flushing.done():
+                raise Timeout("flush: the connection is lost")
+            flushing.result()
         except nats.errors.Error as error:
             raise Timeout(f"flush: {error}") from None
+        finally:
+            flushing.cancel()
+            lost.cancel()
 
     async def close(self) -> None:
         """Hand over what was published, then close. `on_closed` is not called."""
@@ -197,10 +211,9 @@ class Bus:
                 flush_timeout=2.0,
             )
         )
-        done, _ = await asyncio.wait(
-            {connecting, self._refused}, timeout=wait_s, return_when="FIRST_COMPLETED"
-        )
-        if connecting not in done:
+        first = {connecting, self._refused}
+        await asyncio.wait(first, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
             connecting.cancel()
             self._closing = True
             await self._client.close()
@@ -214,10 +227,8 @@ class Bus:
         self._connected.set()
 
     async def _until_connected(self, timeout_s: float) -> None:
-        try:
-            await asyncio.wait_for(self._connected.wait(), timeout_s)
-        except TimeoutError:
-            raise Timeout("not connected") from None
+        if not await set_within(self._connected, timeout_s):
+            raise Timeout("not connected")
 
     def _on_answer(self, message: Message) -> None:
         answer = self._answers.get(message.subject.rpartition(".")[2])
@@ -236,9 +247,11 @@ class Bus:
 
     async def _on_disconnected(self) -> None:
         self._connected.clear()
+        self._lost.set()
 
     async def _on_reconnected(self) -> None:
         self.connected_at = time.time()
+        self._lost.clear()
         self._connected.set()
         log.info("%s: connected again", self.name)
         for tell in list(self.on_reconnect):

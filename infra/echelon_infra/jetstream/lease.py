@@ -20,10 +20,12 @@ from .connection import Bus
 from .errors import WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_IN_FLIGHT, BrokerError, NoResponders, Timeout
 from .log import read_ack, stored_header
 from .tail import stored
+from .tasks import beside, end
 from .topology import last_of_subject, retrying
 
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _TOKEN: Final = "Echelon-Token"
+_SENT: Final = "Echelon-Sent"  # on the writer's own monotonic clock
 _LOOK_S: Final = 0.2
 
 
@@ -55,7 +57,7 @@ class Lease:
                 if holder is None:
                     taken = await self._write(0, token=0)
                 elif stored_header(holder, WRITER_HEADER) == self._nonce:
-                    taken = int(holder["seq"])  # the answer to our own write was lost
+                    taken = self._found(holder)  # the answer to our own write was lost
                 elif is_marker(holder) or mine(stored(holder).data):
                     taken = await self._write(int(holder["seq"]), token=0)
                 else:
@@ -70,7 +72,7 @@ class Lease:
 
     def start(self) -> None:
         """Renew in the background. `lost` is set when another holds the key, or the TTL passed unrenewed."""
-        self._renewals = asyncio.create_task(self._renew_always())
+        self._renewals = beside(self._renew_always(), died=self.lost.set)
 
     async def renew_now(self) -> None:
         """Renew, with the present value. An answer that does not come is no loss: the background goes on."""
@@ -80,14 +82,13 @@ class Lease:
             try:
                 if not await self._write(self._sequence, token=self.revision):
                     await self._compare()
-            except (Timeout, NoResponders):
-                pass
+            except BrokerError as error:
+                log.info("lease %s is renewed again: %s", self._key, error)
 
     async def release(self) -> None:
         """Stop renewing and delete the key; watchers see it at once."""
         if self._renewals is not None:
-            self._renewals.cancel()
-            await asyncio.gather(self._renewals, return_exceptions=True)
+            await end(self._renewals)
             self._renewals = None
         if not self._sequence or self.lost.is_set():
             return
@@ -103,13 +104,14 @@ class Lease:
         return lease_subject(self._key)
 
     async def _renew_always(self) -> None:
+        pause_s = self._renew_s
         while not self.lost.is_set():
+            await asyncio.sleep(pause_s)
             before = self._until
             await self.renew_now()
-            renewed = self._until > before
+            pause_s = self._renew_s if self._until > before else min(_LOOK_S, self._renew_s)
             if time.monotonic() > self._until:
                 self._lose("its time passed without a renewal")
-            await asyncio.sleep(self._renew_s if renewed else min(_LOOK_S, self._renew_s))
 
     async def _write(self, expected: int, *, token: int) -> int:
         """Compare and set; returns the sequence, or 0 if another was first.
@@ -117,10 +119,11 @@ class Lease:
         Raises:
             Timeout, NoResponders: the outcome is unknown.
         """
+        sent = time.monotonic()
         headers = {_EXPECTED: str(expected), "Nats-TTL": str(self._ttl_s), WRITER_HEADER: self._nonce}
+        headers[_SENT] = repr(sent)
         if token:
             headers[_TOKEN] = str(token)
-        sent = time.monotonic()
         timeout_s = min(1.0, self._renew_s)
         answer = await self._bus.request(self._subject, self._value(), timeout_s=timeout_s, headers=headers)
         ack = read_ack(answer)
@@ -135,11 +138,15 @@ class Lease:
         """Our renewal was refused: because an earlier one was stored unheard, or because another holds it."""
         holder = await last_of_subject(self._bus, LEASES_STREAM, self._subject)
         if holder is not None and stored_header(holder, WRITER_HEADER) == self._nonce:
-            self._sequence = int(holder["seq"])
+            self._found(holder)
         elif holder is None or is_marker(holder):
             self._lose("it expired")
         else:
             self._lose("another holds it")
+
+    def _found(self, message: dict[str, Any]) -> int:
+        self._held(int(message["seq"]), float(stored_header(message, _SENT)))
+        return self._sequence
 
     def _held(self, sequence: int, sent: float) -> None:
         self._sequence = sequence

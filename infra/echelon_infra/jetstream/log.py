@@ -28,11 +28,13 @@ from echelon_infra.leader.lead import Deposed
 from .client import Message, log
 from .connection import Bus, Subscription
 from .errors import MESSAGE_NOT_FOUND, WRONG_LAST_SEQUENCE, ApiError, BrokerError
+from .tasks import beside, end, set_within
 
 _EXPECTED: Final = "Nats-Expected-Last-Sequence"
 _SILENCE_S: Final = 1.0
 """Without a PubAck for so long, the outcome of what is in flight is unknown."""
 _LOOK_S: Final = 0.25
+_AT_ONCE: Final = 8
 _SHRUNK_S: Final = 10.0
 
 
@@ -82,6 +84,7 @@ class Log:
         self._sent = 0  # our newest publish
         self._round = 0  # refusals of an earlier round speak of publishes that were sent again since
         self._refused = False
+        self._objection = "no PubAck"
         self._heard = 0.0
         self._progress = asyncio.Event()
         self._doubt = asyncio.Event()
@@ -96,7 +99,7 @@ class Log:
         """
         if self._watch is None:
             self._subscription = await self._bus.subscribe(f"{self._inbox}.*.*", self._on_ack)
-            self._watch = asyncio.create_task(self._resolve_doubts())
+            self._watch = beside(self._resolve_doubts(), died=lambda: self._fence("our own error"))
             self._bus.on_reconnect.append(self._doubt.set)
         while True:
             try:
@@ -114,10 +117,11 @@ class Log:
         batch, markers = uuid.uuid4().hex, self._width + 1
         for k in range(1, markers + 1):
             headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(k), WRITER_HEADER: self._writer}
+            data = marker if k == 1 else b""
             if k < markers:
-                self._bus.send(subject, marker if k == 1 else b"", headers=headers)
+                self._bus.send(subject, data, headers=headers)
         headers["Nats-Batch-Commit"] = "1"
-        return read_ack(await self._bus.request(subject, b"", timeout_s=5.0, headers=headers))
+        return read_ack(await self._bus.request(subject, data, timeout_s=5.0, headers=headers))
 
     def append(self, subject: str, data: bytes) -> int:
         """Take the next place; returns its sequence. Sent by `flush`.
@@ -154,8 +158,7 @@ class Log:
     async def close(self) -> None:
         """Stop listening. What is in flight may or may not be stored: `settle` first."""
         if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+            await end(self._watch)
             self._bus.on_reconnect.remove(self._doubt.set)
             self._watch = None
         if self._subscription is not None:
@@ -188,6 +191,7 @@ class Log:
             return
         ack = read_ack(message.data)
         if ack.error is not None:
+            self._objection = ack.error.description
             if int(round_text) == self._round and ack.error.err_code == WRONG_LAST_SEQUENCE:
                 self._refused = True
                 self._doubt.set()
@@ -209,10 +213,7 @@ class Log:
     async def _resolve_doubts(self) -> None:
         shrunk_since = 0.0
         while not self.fenced.is_set():
-            try:
-                await asyncio.wait_for(self._doubt.wait(), _LOOK_S)
-            except TimeoutError:
-                pass
+            await set_within(self._doubt, _LOOK_S)
             in_doubt = self._doubt.is_set() or time.monotonic() - self._heard > _SILENCE_S
             self._doubt.clear()
             if not self._flight or not in_doubt or not self._bus.is_connected:
@@ -239,16 +240,20 @@ class Log:
             self._fence(f"it ends at {end}, beyond our newest entry {self._sent}")
             return True
         stored = [publish.seq for publish in self._flight if publish.seq <= end]
-        writers = await asyncio.gather(*(self._writer_of(seq) for seq in stored))
-        for seq, writer in zip(stored, writers, strict=True):
-            # None: consumed already (a work queue). A wall would reach beyond our newest, so it was ours.
-            if writer is not None and writer != self._writer:
-                self._fence(f"entry {seq} was written by {writer or 'somebody'}")
-                return True
+        for start in range(0, len(stored), _AT_ONCE):
+            some = stored[start : start + _AT_ONCE]
+            for seq, writer in zip(some, await asyncio.gather(*map(self._writer_of, some)), strict=True):
+                # None: consumed already (a work queue). A wall would reach beyond our newest, so it was ours.
+                if writer is not None and writer != self._writer:
+                    self._fence(f"entry {seq} was written by {writer or 'somebody'}")
+                    return True
+            if self._flight and some[-1] >= self._flight[0].seq:
+                self._confirm(some[-1])
+        if end < self._sent:
+            log.info("%s: sent again from %d on: %s", self._stream, end + 1, self._objection)
+        self._objection = "no PubAck"
         self._refused = False
         self._round += 1
-        if stored and self._flight and stored[-1] >= self._flight[0].seq:
-            self._confirm(stored[-1])
         self._heard = time.monotonic()
         for publish in self._flight:
             self._send(publish)

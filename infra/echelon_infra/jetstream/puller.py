@@ -18,6 +18,7 @@ import msgspec
 from .client import Message, log
 from .connection import Bus, Subscription
 from .errors import BrokerError
+from .tasks import beside, end, set_within
 
 _NS: Final = 1_000_000_000
 _HEARTBEAT_S: Final = 1.0
@@ -72,14 +73,13 @@ class Puller:
     async def start(self) -> None:
         await self._fresh()
         self._bus.on_reconnect.append(self._reset.set)
-        self._watch = asyncio.create_task(self._keep_open())
+        self._watch = beside(self._keep_open(), died=lambda: None)
 
     async def stop(self) -> None:
         """What was under way still arrives while this runs; afterwards nothing more does."""
         self._wanted = 0
         if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+            await end(self._watch)
             self._bus.on_reconnect.remove(self._reset.set)
             self._watch = None
         await self._void()
@@ -135,10 +135,7 @@ class Puller:
 
     async def _keep_open(self) -> None:
         while True:
-            try:
-                await asyncio.wait_for(self._reset.wait(), _LOOK_S)
-            except TimeoutError:
-                pass
+            await set_within(self._reset, _LOOK_S)
             if not self._bus.is_connected:
                 continue
             now = time.monotonic()

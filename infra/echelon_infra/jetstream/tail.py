@@ -20,6 +20,7 @@ import msgspec
 from .client import Message, log
 from .connection import Bus, Subscription
 from .errors import MESSAGE_NOT_FOUND, ApiError, BrokerError
+from .tasks import beside, end, set_within
 from .topology import last_of_subject, last_sequence, retrying
 
 _NS: Final = 1_000_000_000
@@ -28,6 +29,10 @@ _HEARTBEAT_S: Final = 0.5
 _SILENCE_S: Final = 1.3
 _EXPIRES_S: Final = 30
 _FORGOTTEN_S: Final = 10
+_LOOK_S: Final = 0.2
+_IDLE_S: Final = 1.0
+_PATIENCE_S: Final = 0.02
+"""Who waits for a position that nothing brings nearer looks whether anything is still to come."""
 
 _json: Final = msgspec.json.Encoder().encode
 
@@ -65,6 +70,7 @@ class Tail:
         self._numbered = 0  # the consumer's own number of the last message
         self._heard = 0.0
         self._held = False
+        self._moved = 0.0
         self._checked = 0.0
         self._reopen = asyncio.Event()
         self._advanced = asyncio.Event()
@@ -75,13 +81,12 @@ class Tail:
     async def open(self) -> None:
         """Raises ApiError if there is no such stream; waits while the server is away."""
         await retrying(self._consume)
-        self._watch = asyncio.create_task(self._keep_open())
+        self._watch = beside(self._keep_open(), died=lambda: None)
         self._bus.on_reconnect.append(self._reopen.set)
 
     async def close(self) -> None:
         if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+            await end(self._watch)
             self._bus.on_reconnect.remove(self._reopen.set)
             self._watch = None
         if self._subscription is not None:
@@ -95,9 +100,7 @@ class Tail:
             if (left := deadline - time.monotonic()) <= 0:
                 return False
             self._advanced.clear()
-            try:
-                await asyncio.wait_for(self._advanced.wait(), min(left, 0.02))
-            except TimeoutError:
+            if not await set_within(self._advanced, min(left, _PATIENCE_S)):
                 await self._pass_over()
         return True
 
@@ -177,15 +180,13 @@ class Tail:
         if self._batch:
             batch, self._batch = self._batch, []
             self.position = batch[-1].seq
+            self._moved = time.monotonic()
             self._advanced.set()
             self._deliver(batch)
 
     async def _keep_open(self) -> None:
         while True:
-            try:
-                await asyncio.wait_for(self._reopen.wait(), 0.2)
-            except TimeoutError:
-                pass
+            await set_within(self._reopen, _LOOK_S)
             if not self._bus.is_connected:
                 continue
             silent = self._asked > 0 and time.monotonic() - self._heard > _SILENCE_S
@@ -197,7 +198,7 @@ class Tail:
                     log.info("tail of %s is opened again: %s", self._stream, error)
                     self._reopen.set()
                     await asyncio.sleep(0.1)
-            elif self._filters and time.monotonic() - max(self._heard, self._checked) > 1.0:
+            elif self._filters and time.monotonic() - max(self._moved, self._checked) > _IDLE_S:
                 await self._pass_over()
 
     async def _pass_over(self) -> None:

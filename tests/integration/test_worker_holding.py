@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from echelon.wire.child import HANDED_BACK, OK
@@ -127,6 +128,22 @@ async def test_a_frozen_worker_takes_its_lease_again_and_asks_before_it_begins_m
         assert [one.status for one in await lab.settled(running + waiting)] == [OK] * 2
         assert lab.questions[-1].messages == [(3, waiting)]
         assert lab.journal()[20:] == [0, 0]
+
+
+async def test_what_a_frozen_worker_was_sent_is_asked_about_when_it_wakes(tmp_path: Path) -> None:
+    async with worker_lab(tmp_path) as lab:
+        worker = await lab.start(heartbeat_interval_s=0.4)
+        await lab.settled(await lab.release("quick", 1))
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        frozen = time.monotonic()
+        keys = await lab.release("quick", 1, n=7)
+        await eventually(lambda: _gone(lab))
+        lab.answer = always("over")
+        await eventually(lambda: time.monotonic() - frozen > 2.2)
+        os.kill(worker.process.pid, signal.SIGCONT)
+        await eventually(lambda: any(asked.messages == [(2, keys)] for asked in lab.questions))
+        await eventually(lab._empty)
+        assert lab.journal() == [0]
 
 
 async def _gone(lab: WorkerLab) -> bool:

@@ -182,7 +182,7 @@ class WorkerLab:
         self, task_type: str, count: int = 1, *, lane: str = "", timeout_s: float = 300.0, **arguments: object
     ) -> list[Key]:
         """One bundle of `count` runs with n = 0, 1, 2 …"""
-        runs = [self.run(task_type, {"n": n} | arguments, timeout_s=timeout_s) for n in range(count)]
+        runs = [self.run(task_type, {"n": n, **arguments}, timeout_s=timeout_s) for n in range(count)]
         return await self.put(runs, lane or ("sync" if task_type in SYNC else "async"))
 
     def run(

@@ -21,7 +21,7 @@ from echelon_infra.jetstream.connection import Bus
 from echelon_infra.jetstream.errors import NoResponders, Timeout
 from echelon_infra.telemetry import logs
 from echelon_worker.chores import Chores
-from echelon_worker.held import Held
+from echelon_worker.held import Held, RunKey
 from echelon_worker.pull import Intake
 
 log = logs.get("worker")
@@ -76,11 +76,15 @@ class Doubts:
             word, runs = ("yours", None) if said is None else (said.words[index], said.runs[index])
             if word == "wait":
                 self._intake.drop(held)
+                self._intake.gone(held.lane)
                 continue
-            if runs is not None:
-                narrow(held, set(runs))
+            if runs is None:
+                self._intake.took(held)  # the region does not know: it is claimed like any other
+            else:
+                self._intake.fewer(held, narrow(held, set(runs)))
             if word == "over" or not held.runs:
                 self._intake.over((held,))
+                self._intake.gone(held.lane)
             else:
                 self._run(held)
 
@@ -111,10 +115,10 @@ class Doubts:
         self._next.clear()
 
 
-def narrow(held: Held, runs: set[tuple[int, int]]) -> None:
-    """Of this bundle run these only; the others are closed."""
+def narrow(held: Held, runs: set[RunKey]) -> int:
+    """Of this bundle run these only, the others are closed; returns how many those are."""
     whole: Bundle = bundle(held.data)
     left = [run for run in whole.runs if (run.ref, run.run) in runs]
     if len(left) < len(whole.runs):
         held.data = encode_bundle(Bundle(whole.errands, left))
-        held.runs = len(left)
+    return len(whole.runs) - len(left)

@@ -54,19 +54,26 @@ class Presence:
         )
 
     async def acquire(self) -> None:
-        """Take the lease and keep it alive.
+        """Take the lease and keep it alive; waits for the broker as long as it takes.
 
         Raises:
             NameTaken: another living process has it.
         """
-        try:
-            async with asyncio.timeout(self._ttl_s + _MARGIN_S):
-                await self._lease.acquire(mine=self._is_former_self)
-        except TimeoutError:
-            if self._holder is None:
-                raise
-            raise NameTaken(self._holder) from None
-        self._lease.start()
+        while True:
+            self._holder = None
+            try:
+                async with asyncio.timeout(self._ttl_s + _MARGIN_S):
+                    await self._lease.acquire(mine=self._is_former_self)
+            except TimeoutError:
+                if self._holder is not None:
+                    raise NameTaken(self._holder) from None
+            else:
+                self._lease.start()
+                return
+
+    @property
+    def is_lost(self) -> bool:
+        return self._lease.lost.is_set()
 
     def _is_former_self(self, value: bytes) -> bool:
         holder = self._holder = worker_info(value)

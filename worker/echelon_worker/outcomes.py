@@ -30,6 +30,7 @@ STARTS_S: Final = 0.25
 UNDER_WAY: Final = 4
 BATCH_BYTES: Final = 768 * 1024
 PUBACK_S: Final = 1.0
+CONGESTED_BYTES: Final = 32 << 20
 
 
 class _PubAck(msgspec.Struct):
@@ -108,6 +109,12 @@ class Outcomes:
         self._sent_at = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._unstored_bytes = 0
+
+    @property
+    def congested(self) -> bool:
+        """So much waits to be stored that no more work should be taken."""
+        return self._unstored_bytes > CONGESTED_BYTES
 
     def add(self, held: Held, count: int, items: bytes) -> None:
         """These runs have ended. Set `held.done` before the last call, so that the ack can follow."""
@@ -123,6 +130,7 @@ class Outcomes:
             batch.helds.append(held)
             batch.bytes += len(piece)
             held.beside += 1
+        self._unstored_bytes += len(items)
         self._idle.clear()
         self._soon()
 
@@ -184,6 +192,7 @@ class Outcomes:
                 log.warning("outcomes not stored yet", runs=batch.runs(), failures=failures, error=problem)
             await asyncio.sleep(min(1.0, 0.05 * 2 ** min(failures, 10)))
         self._under_way -= 1
+        self._unstored_bytes -= batch.bytes
         settled: list[Held] = []
         for held in batch.helds:
             held.beside -= 1

@@ -8,7 +8,9 @@ was stored before this connection, or delivered more than once, is a matter for 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from echelon_core import names
 from echelon_infra.jetstream.connection import Bus
@@ -17,12 +19,15 @@ from echelon_infra.jetstream.puller import Delivery, Puller
 from echelon_worker.copies import Copies, doubtful
 from echelon_worker.held import Held
 
+SLEPT_S: Final = 2.0
+
 
 class Intake:
     """All messages in this worker's hands, by sequence, from receipt to ack.
 
-    `took` is called with each message; then `fresh` if it may run, or `doubt` if it must be asked about. All
-    three are set by those who do that, before `start`.
+    `took` is called with each message; then `fresh` if it may run, or `doubt` if it must be asked about;
+    `gone` with the lane of one that came and is not to be run. They are set by those who do that, before
+    `start`. `runs` counts by lane what is here and has not ended.
     """
 
     def __init__(self, bus: Bus, region: str, pool: str) -> None:
@@ -34,7 +39,10 @@ class Intake:
         self.fresh: Callable[[Held], None]
         self.doubt: Callable[[Held], None]
         self.took: Callable[[Held], None]
+        self.gone: Callable[[str], None]
         self.held: dict[int, Held] = {}
+        self.runs: dict[str, int] = defaultdict(int)
+        self.awake_at = time.monotonic()  # kept up to date by whoever looks at the clock, ten times a second
 
     async def start(self, lanes: Iterable[str]) -> None:
         for lane in lanes:
@@ -80,27 +88,41 @@ class Intake:
                 known.reply = delivery.reply  # the newest delivery is the one that the consumer waits for
             else:
                 self._bus.send(delivery.reply, b"+ACK")
+            self.gone(lane)
             return
         if known is not None:
             known.reply = ""  # the stream lost its end and uses the number again, for this message
-        held = Held(delivery.seq, lane, delivery.data, delivery.reply, time.monotonic())
+        now = time.monotonic()
+        held = Held(delivery.seq, lane, delivery.data, delivery.reply, now)
         self.held[delivery.seq] = held
+        self.runs[lane] += held.runs
         self.took(held)
-        if doubtful(delivery.stored_at, delivery.delivered_count, self._bus.connected_at):
+        if self.slept(now) or doubtful(delivery.stored_at, delivery.delivered_count, self._bus.connected_at):
             self.doubt(held)
         else:
             self.fresh(held)
 
+    def slept(self, now: float) -> bool:
+        """Was this process stopped until a moment ago? Then our work may be another's by now."""
+        return now - self.awake_at > SLEPT_S
+
     def over(self, helds: Sequence[Held]) -> None:
         """Everything about these is durable, or has been for long: ack."""
         for held in helds:
+            self.fewer(held, held.runs)
             if self.held.get(held.sequence) is held:
                 del self.held[held.sequence]
             if held.reply:
                 self._bus.send(held.reply, b"+ACK")
 
+    def fewer(self, held: Held, runs: int) -> None:
+        """So many of its runs have ended, or are not to be run here."""
+        held.runs -= runs
+        self.runs[held.lane] -= runs
+
     def drop(self, held: Held) -> None:
         """It is not ours to run, or nobody can say. It comes again after its ack deadline."""
+        self.fewer(held, held.runs)
         if self.held.get(held.sequence) is held:
             del self.held[held.sequence]
             self._copies.forget(held.sequence)

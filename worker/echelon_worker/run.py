@@ -140,10 +140,24 @@ class Worker:
             self.supervisor.resume()
             log.info("lease taken again")
 
+    async def _wake_up(self) -> None:
+        """This process stood still for seconds. Is what it holds still ours? Ask, before more begins."""
+        log.warning("this process stood still")
+        idle = self.supervisor.pause()
+        await self.presence.tell()
+        for held in idle:
+            self.doubts.add(held)
+        if not self.presence.is_lost:
+            self.supervisor.resume()
+
     async def _look(self) -> None:
         looks = 0
         while True:
             await asyncio.sleep(_LOOK_S)
+            slept = self.intake.slept(time.monotonic())
+            self.intake.awake_at = time.monotonic()
+            if slept:
+                await self._wake_up()
             self.supervisor.watch()
             looks += 1
             if looks % _LOOKS_A_SECOND == 0:

@@ -61,13 +61,12 @@ LASTS_S: Final = 0.2
 
 
 class Lane:
-    """What a lane has: messages that wait for room in a child, runs that have not ended, its pace."""
+    """What a lane has: messages that wait for room in a child, and its pace."""
 
-    __slots__ = ("offering", "pace", "runs", "waiting")
+    __slots__ = ("offering", "pace", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[Held] = deque()
-        self.runs = 0
         self.pace = credit.Pace()
         self.offering = False
 
@@ -88,6 +87,7 @@ class Supervisor:
         self._fetching: set[Held] = set()
         self.pool: Pool
         intake.fresh = self.admit
+        intake.gone = self.hand_out
         self.lanes: dict[str, Lane] = {}
         self.orders = Orders()
         self.pressure = Level.EASY
@@ -96,7 +96,6 @@ class Supervisor:
     # ------------------------------------------------------------------ pull → hand out
     def admit(self, held: Held) -> None:
         lane = self.lanes[held.lane]
-        lane.runs += held.runs
         lane.pace.arrived(held.runs)
         if needs_errands(held.data):
             self._fetching.add(held)
@@ -126,8 +125,8 @@ class Supervisor:
         lane = self.lanes.get(name)
         if lane is None:
             return  # the worker is still starting
-        if self.open and lane.waiting:
-            now = time.monotonic()
+        now = time.monotonic()
+        if self.open and lane.waiting and not self._intake.slept(now):
             while lane.waiting and (child := self._roomiest(name, lane, now)) is not None:
                 child.give(next(self._tokens), lane.waiting.popleft(), now)
         self._ask(name, lane)
@@ -141,11 +140,11 @@ class Supervisor:
         return best if credit.fits(lane.pace, best.slots, len(children), best.given, silent_s) else None
 
     def _ask(self, name: str, lane: Lane) -> None:
-        if not self.open or lane.stale(time.monotonic()):
+        if not self.open or lane.stale(time.monotonic()) or self._outcomes.congested:
             self._intake.want(name, 0)
             return
         slots = sum(child.slots for child in self.pool.children[name] if child.ready)
-        self._intake.want(name, credit.ask(lane.pace, slots, lane.runs, self.pressure.value))
+        self._intake.want(name, credit.ask(lane.pace, slots, self._intake.runs[name], self.pressure.value))
 
     # ------------------------------------------------------------------ collect → flush
     def collect(self, child: Child, kind: int, token: int, count: int, body: bytes) -> None:
@@ -172,8 +171,7 @@ class Supervisor:
             held.reported.append((count, body))
         now = child.told_at = time.monotonic()
         child.given -= count
-        held.runs -= count
-        lane.runs -= count
+        self._intake.fewer(held, count)
         lane.pace.came_back(count, held.handed_at, now)
         if held.begun:
             for key in keys_of(count, body):
@@ -192,8 +190,7 @@ class Supervisor:
     def _tell(self, held: Held, items: list[bytes], *, done: bool) -> None:
         """These runs of a message ended without a child's word; `done`: they were the last of it."""
         held.done = done
-        held.runs -= len(items)
-        self.lanes[held.lane].runs -= len(items)
+        self._intake.fewer(held, len(items))
         self._outcomes.add(held, len(items), b"".join(items))
 
     # ------------------------------------------------------------------ bury
@@ -240,9 +237,7 @@ class Supervisor:
         self.open = False
         idle: list[Held] = []
         for name, lane in self.lanes.items():
-            for held in lane.waiting:
-                lane.runs -= held.runs
-                idle.append(held)
+            idle += lane.waiting
             lane.waiting.clear()
             self._ask(name, lane)
         return idle
@@ -257,14 +252,12 @@ class Supervisor:
         for held in helds:
             held.done = True
             runs = keys(held)
-            held.runs = 0
+            self._intake.fewer(held, held.runs)
             self._outcomes.add(held, len(runs), b"".join(untouched(runs, HANDED_BACK)))
 
     async def drain(self, timeout_s: float) -> None:
         """End what runs, give back the rest; what still runs after `timeout_s` is killed and goes back."""
         self.give_back(self.pause())
-        for held in self._fetching:
-            self.lanes[held.lane].runs -= held.runs
         self.give_back(list(self._fetching))
         self._fetching.clear()
         self.pool.close()
@@ -278,10 +271,8 @@ class Supervisor:
         """Look at what the children are doing, ten times a second; end what has had long enough."""
         now = time.monotonic()
         for name, lane in self.lanes.items():
-            if not self.open:
-                continue
-            self._ask(name, lane)  # also for what came and was not to run: nobody else says so
-            if lane.stale(now) and not lane.offering and not self._intake.asks(name):
+            self.hand_out(name)  # the pressure may have changed, or this process may have slept
+            if self.open and lane.stale(now) and not lane.offering and not self._intake.asks(name):
                 lane.offering = True
                 self._chores.start(self._offer(name, lane))
         for child in self.pool:
@@ -314,7 +305,6 @@ class Supervisor:
             stale = [held for held in lane.waiting if held.received_at < before]
             for held in stale:
                 lane.waiting.remove(held)
-                lane.runs -= held.runs
             self.give_back(stale)
             self._ask(name, lane)
         await asyncio.sleep(OFFER_S)

@@ -1,7 +1,7 @@
 """The children of a worker: one for coroutines with many slots, and several for blocking functions with one.
 
-Each place in the pool has a child or is about to get one: a child that dies is replaced, at once if it had
-lived, later and later if it keeps dying young.
+Each place in the pool has a child or is about to get one: a child that dies is replaced, at once if it died
+of work, later and later if it keeps dying before it was given any.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Pool:
         self._on_dead(child)
         if child.lane not in self._slots or child.retiring:
             return
-        young = asyncio.get_running_loop().time() - child.spawned_at < YOUNG_S
+        young = not child.told_at and asyncio.get_running_loop().time() - child.spawned_at < YOUNG_S
         self._deaths[child.lane] = self._deaths.get(child.lane, 0) + 1 if young else 0
         self._respawn(child.lane, child.slots)
 

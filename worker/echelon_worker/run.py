@@ -50,6 +50,7 @@ class Worker:
         self.settings = settings
         self.id = worker
         self.started_at = time.time()
+        self.version = version("echelon-server")
         self.types: dict[str, str] = {}
         self.draining = False
         self.figures = Figures()
@@ -125,7 +126,7 @@ class Worker:
             cpu=self.figures.cpu,
             memory=self.figures.memory,
             draining=self.draining,
-            version=version("echelon-server"),
+            version=self.version,
         )
 
     async def _keep_presence(self) -> None:

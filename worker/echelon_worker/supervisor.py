@@ -224,10 +224,10 @@ class Supervisor:
     def _strike(self, held: Held) -> bool:
         """Take runs that are ordered to stop out of a message that has not begun. False: nothing is left."""
         whole: Bundle = bundle(held.data)
-        struck = [key for key in keys(held) if key in self.orders.stops]
-        if not struck:
-            return True
         left = [run for run in whole.runs if (run.ref, run.run) not in self.orders.stops]
+        if len(left) == len(whole.runs):
+            return True
+        struck = [(run.ref, run.run) for run in whole.runs if (run.ref, run.run) in self.orders.stops]
         held.data = encode_bundle(Bundle(whole.errands, left))
         self._tell(held, untouched(struck, CANCELLED), done=not left)
         return bool(left)
@@ -276,7 +276,7 @@ class Supervisor:
                 lane.offering = True
                 self._chores.start(self._offer(name, lane))
         for child in self.pool:
-            if not child.bundles:
+            if not child.bundles or child.killed is not None:
                 continue
             look = child.look(now)
             if child.lane == "sync" and look.page.busy and now - look.page.started >= LASTS_S:

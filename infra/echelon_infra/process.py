@@ -7,7 +7,6 @@ to be told.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import signal
@@ -15,7 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Coroutine, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import asyncio
 
 PARENT: Final = "ECHELON_PARENT"
 """Process id of the supervisor, in the environment of what it starts."""
@@ -31,6 +33,8 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def run(main: Coroutine[Any, Any, int]) -> int:
     """Run a tier on uvloop; what was imported so far is never looked at by the garbage collector again."""
+    import asyncio
+
     import uvloop
 
     gc.collect()
@@ -41,6 +45,8 @@ def run(main: Coroutine[Any, Any, int]) -> int:
 
 def stop_event() -> asyncio.Event:
     """Set by SIGTERM or SIGINT: drain, then return. A second one ends the process at once, with code 6."""
+    import asyncio
+
     stop = asyncio.Event()
 
     def on_signal() -> None:

@@ -18,9 +18,9 @@ class Figures(msgspec.Struct, frozen=True):
     running: int
     workers: dict[str, int]  # region -> workers; a region without a leader is not in it
 
-    @property
-    def regions_ready(self) -> int:
-        return sum(1 for count in self.workers.values() if count)
+    def ready(self, regions: int, workers: int) -> bool:
+        """Are so many regions led, each with so many workers?"""
+        return sum(1 for count in self.workers.values() if count >= workers) >= regions
 
 
 class _Region(msgspec.Struct):

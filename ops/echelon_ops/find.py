@@ -24,7 +24,7 @@ def web_address(argument: str | None, resolved: Resolved, folder: Path | None = 
     """The web node to ask."""
     if argument:
         return Place(argument.rstrip("/"), (f"{argument} (given)",))
-    if resolved.settings.url:
+    if resolved.settings.url.startswith("http"):  # an application may have a nats:// address there
         url = resolved.settings.url.rstrip("/")
         return Place(url, (f"{url} ({resolved.origins['url']})",))
     run, looked = _nearest(folder)

@@ -162,7 +162,8 @@ class Supervisor:
             due = [child.restart_at for child in self.children.values() if child.restart_at is not None]
             pause = max(0.0, min(due) - time.monotonic()) if due else 1.0
             try:
-                await asyncio.wait_for(self._woken.wait(), min(pause, 1.0))
+                async with asyncio.timeout(min(pause, 1.0)):
+                    await self._woken.wait()
             except TimeoutError:
                 pass
             self._woken.clear()

@@ -1,7 +1,7 @@
 """One tier in this process: what the supervisor starts, and what `echelon master` and its like end in.
 
-`python -m echelon_ops.tier worker` with the resolved settings in the environment. Imports are most of a
-start, so this knows nothing of command lines: only the tier named is loaded.
+`python -m echelon_ops.tier worker NAME` with the resolved settings in the environment; the name is for `ps`.
+Imports are most of a start, so this knows nothing of command lines: only the tier named is loaded.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def start(tier: str, settings: Settings) -> int:
 def main() -> int:
     die_with_parent()
     settings = handed_down()
-    if len(sys.argv) != 2 or sys.argv[1] not in TIERS or settings is None:
+    if len(sys.argv) != 3 or sys.argv[1] not in TIERS or settings is None:
         print(
             f"Started by `echelon up`, with {HANDED_DOWN} set; by hand use `echelon TIER`.", file=sys.stderr
         )

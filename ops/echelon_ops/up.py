@@ -94,7 +94,7 @@ def specs(settings: Settings, folder: Folder, environ: Mapping[str, str]) -> lis
     """Every process but the nats-server, in the order in which they are worth starting."""
 
     def spec(name: str, tier: str, told: Settings, fatal: frozenset[int] = frozenset()) -> Spec:
-        command = (sys.executable, "-P", "-m", "echelon_ops.tier", tier)
+        command = (sys.executable, "-P", "-m", "echelon_ops.tier", tier, name)
         return Spec(name, command, {**environ, **hand_down(told)}, folder.log(name), fatal)
 
     made = [spec("master", "master", settings)]
@@ -207,14 +207,15 @@ class Up:
             os._exit(STOPPED_AT_ONCE)
 
     def _on_fatal(self, child: Child, code: int) -> None:
-        self._screen.line(f"{child.spec.name} cannot start:\n{child.last_words()}")
+        if self._code == OK:  # the others fail for the same reason
+            self._screen.line(f"{child.spec.name} cannot start:\n{child.last_words()}")
         self._code = code
         self._stop.set()
 
     async def _show(self) -> None:
         """Say once that all is ready; then a status line or, where nobody watches, a line at times."""
         before: Figures | None = None
-        said_at, said = -QUIET_S, -1
+        said_at, said = -QUIET_S, 0
         ready = False
         pause_s = 1.0 if self._screen.is_terminal else UNWATCHED_S
         while True:
@@ -222,12 +223,12 @@ class Up:
             figures = await read_figures(self._settings.url)
             if figures is None:
                 continue
-            if not ready and figures.regions_ready >= len(self._settings.regions):
+            if not ready and figures.ready(len(self._settings.regions), self._settings.workers):
                 ready = True
                 self._screen.line(f"Ready after {time.monotonic() - self._begun:.1f} s.")
             text = status_line(figures, before)
             self._screen.status(text)
-            if not self._screen.is_terminal and figures.done != said:
+            if ready and not self._screen.is_terminal and figures.done != said:
                 if time.monotonic() - said_at >= QUIET_S:
                     said_at, said = time.monotonic(), figures.done
                     self._screen.line(text)

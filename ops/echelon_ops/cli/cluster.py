@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import rich_click as click
-
 from echelon_ops.cli.api import Api
+from echelon_ops.cli.command import command
 from echelon_ops.cli.options import exits, json_option, url_option
 from echelon_ops.cli.output import show_json, table
 
 _EXIT = exits("0 shown", "5 no server")
 
 
-@click.command(epilog=_EXIT)
+@command(epilog=_EXIT)
 @json_option
 @url_option
 def workers(as_json: bool, url: str | None) -> int:
@@ -19,7 +18,7 @@ def workers(as_json: bool, url: str | None) -> int:
     return _list("/workers", url, as_json, WORKER_COLUMNS)
 
 
-@click.command(epilog=_EXIT)
+@command(epilog=_EXIT)
 @json_option
 @url_option
 def regions(as_json: bool, url: str | None) -> int:

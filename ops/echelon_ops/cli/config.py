@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import rich_click as click
-
+from echelon_ops.cli.command import command
 from echelon_ops.cli.options import exits, json_option, settings_from
 from echelon_ops.cli.output import show_json, table
 
 
-@click.command(epilog=exits("0 shown", "2 a setting cannot be used"))
+@command(epilog=exits("0 shown", "2 a setting cannot be used"))
 @json_option
 def config(as_json: bool) -> int:
     """Show every setting with its value, unit and origin.

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
-import rich_click as click
+import click
 
+from echelon_ops.cli.command import Command, Group
 from echelon_ops.cli.options import exits, json_option, settings_from
 
 
-@click.group()
+@click.group(cls=Group)
 def demo() -> None:
     """Run a demonstration on what `echelon up` has started."""
 
 
 @demo.command(
-    epilog=exits("0 counted", "1 a total differs or a task failed", "3 refused", "5 no server", "6 stopped")
+    cls=Command,
+    epilog=exits("0 counted", "1 a total differs or a task failed", "3 refused", "5 no server", "6 stopped"),
 )
 @click.option("--check", is_flag=True, help="Count again in a plain loop and compare the totals.")
 @click.option("--nats", "nats_url", metavar="URL", help="The nats-server. [ECHELON_NATS_URL; the one found]")

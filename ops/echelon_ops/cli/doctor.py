@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import click
 import msgspec
-import rich_click as click
 
 from echelon_infra.process import NO_SERVER
+from echelon_ops.cli.command import command
 from echelon_ops.cli.options import exits, json_option, settings_from, url_option
 from echelon_ops.cli.output import show_json
 
 WRONG = 1
 
 
-@click.command(epilog=exits("0 all is well", "1 something is wrong", "5 no server"))
+@command(epilog=exits("0 all is well", "1 something is wrong", "5 no server"))
 @click.option("--nats", "nats_url", metavar="URL", help="The nats-server. [ECHELON_NATS_URL; the one found]")
 @url_option
 @json_option

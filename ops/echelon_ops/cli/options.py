@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-import rich_click as click
+import click
 
 from echelon_infra.settings import TABLE, Resolved, resolve
 from echelon_ops.cli.output import note

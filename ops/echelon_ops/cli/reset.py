@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import rich_click as click
+import click
 
+from echelon_ops.cli.command import command
 from echelon_ops.cli.options import exits, setting, settings_from
 from echelon_ops.cli.output import Failure, note, show_json
 
 
-@click.command(epilog=exits("0 emptied", "2 not confirmed", "3 Echelon runs there"))
+@command(epilog=exits("0 emptied", "2 not confirmed", "3 Echelon runs there"))
 @setting("data", "FOLDER")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="JSON for programs.")

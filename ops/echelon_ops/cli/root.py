@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Final
 
-import rich_click as click
-from rich_click import RichHelpConfiguration
+import click
 
 from echelon_infra.process import BAD_INPUT, STOPPED_AT_ONCE
 from echelon_infra.settings import BadSettings, nearest
+from echelon_ops.cli.command import Group
 from echelon_ops.cli.output import Failure, complain
 
 COMMANDS: Final = {
@@ -38,22 +38,8 @@ COMMANDS: Final = {
 }
 """Command -> the module it stands in, in the order in which help shows them."""
 
-LOOK: Final = RichHelpConfiguration(
-    width=76,
-    max_width=76,
-    text_paragraph_linebreaks="\n\n",
-    text_markup=None,
-    show_arguments=True,
-    style_options_panel_box="BLANK",
-    style_commands_panel_box="BLANK",
-    style_errors_panel_box="BLANK",
-    arguments_panel_title="",
-    options_panel_title="",
-    commands_panel_title="",
-)
 
-
-class Commands(click.RichGroup):
+class Commands(Group):
     """Loads a command's module when the command is named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -75,7 +61,6 @@ class Commands(click.RichGroup):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.rich_config(help_config=LOOK)
 @click.version_option(package_name="echelon-server", prog_name="echelon", message="%(prog)s %(version)s")
 def echelon() -> None:
     """Echelon: a task scheduler on NATS JetStream.

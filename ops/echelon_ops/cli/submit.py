@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-import rich_click as click
+import click
 
 from echelon.wire.codec import BadJson, strict_json
 from echelon_infra.process import STOPPED_AT_ONCE
 from echelon_ops.cli.api import Api, quoted
+from echelon_ops.cli.command import command
 from echelon_ops.cli.options import exits, json_option, url_option
 from echelon_ops.cli.output import Failure, note, show_json
 from echelon_ops.cli.tasks import failure_of
@@ -24,7 +25,7 @@ _FIRST_LOOK_S: Final = 0.02
 _SLOWEST_LOOK_S: Final = 0.5
 
 
-@click.command(
+@command(
     epilog=exits(
         "0 submitted, or completed",
         "1 the task failed",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import rich_click as click
+import click
 
 from echelon_ops.cli.api import Api, quoted
+from echelon_ops.cli.command import command
 from echelon_ops.cli.options import exits, json_option, url_option
 from echelon_ops.cli.output import Failure, complain, note, show_json, table
 
@@ -15,7 +16,7 @@ _EXIT = exits("0 done", "3 refused", "4 not found", "5 no server")
 _ids = click.argument("ids", metavar="ID...", nargs=-1, required=True)
 
 
-@click.command(epilog=exits("0 shown", "4 not found", "5 no server"))
+@command(epilog=exits("0 shown", "4 not found", "5 no server"))
 @click.argument("task_id", metavar="ID")
 @json_option
 @url_option
@@ -33,7 +34,7 @@ def task(task_id: str, as_json: bool, url: str | None) -> int:
     return 0
 
 
-@click.command(epilog=exits("0 shown", "2 bad arguments", "5 no server"))
+@command(epilog=exits("0 shown", "2 bad arguments", "5 no server"))
 @click.option("--status", metavar="STATUS", help="pending running completed failed or cancelled.")
 @click.option("--limit", type=int, metavar="N", help="How many, newest first. [50; at most 1000]")
 @click.option("--offset", type=int, metavar="N", help="How many to pass over.")
@@ -62,7 +63,7 @@ def tasks(status: str | None, limit: int | None, offset: int | None, as_json: bo
     return 0
 
 
-@click.command(epilog=_EXIT)
+@command(epilog=_EXIT)
 @_ids
 @json_option
 @url_option
@@ -75,7 +76,7 @@ def cancel(ids: tuple[str, ...], as_json: bool, url: str | None) -> int:
     return _each(ids, "cancel", as_json, url)
 
 
-@click.command(epilog=_EXIT)
+@command(epilog=_EXIT)
 @_ids
 @json_option
 @url_option

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 import msgspec
-import rich_click as click
 
 from echelon_infra.settings import Settings
+from echelon_ops.cli.command import command
 from echelon_ops.cli.options import exits, setting, settings_from
 from echelon_ops.cli.output import Failure
 from echelon_ops.find import nats_address
@@ -32,7 +33,7 @@ def _start(tier: str, settings: Settings) -> int:
     return start(tier, settings)
 
 
-@click.command(epilog=_EXIT)
+@command(epilog=_EXIT)
 @_nats
 @setting("data", "FOLDER")
 @setting("replicas", "1|3|5")
@@ -45,7 +46,7 @@ def master(**given: Any) -> int:
     return _start("master", _settings(given))
 
 
-@click.command(epilog=_EXIT)
+@command(epilog=_EXIT)
 @setting("region", "NAME")
 @_nats
 @setting("replicas", "1|3|5")
@@ -61,7 +62,7 @@ def regional(**given: Any) -> int:
     return _start("regional", _settings(given))
 
 
-@click.command(epilog=exits("0 drained", "2 bad arguments or app", "5 no server", "6 stopped twice"))
+@command(epilog=exits("0 drained", "2 bad arguments or app", "5 no server", "6 stopped twice"))
 @setting("app", "FILE|MODULE", "required")
 @setting("region", "NAME")
 @setting("pool", "NAME")
@@ -96,7 +97,7 @@ def worker(**given: Any) -> int:
     return _start("worker", msgspec.structs.replace(settings, app=app, processes=processes))
 
 
-@click.command(epilog=_EXIT)
+@command(epilog=_EXIT)
 @setting("host", "ADDRESS")
 @setting("port", "N")
 @setting("insecure", "")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import rich_click as click
+import click
 
+from echelon_ops.cli.command import command
 from echelon_ops.cli.options import exits, setting, settings_from
 
 
-@click.command(
+@command(
     epilog=exits(
         "0 stopped",
         "2 bad arguments or app",

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from echelon import Client
+from echelon import Client, Handle
 from echelon.errors import EchelonError, TaskCancelled, TaskExpired, TaskFailed
-from echelon.handle import Handle
 from echelon_infra.process import BAD_INPUT, NO_SERVER
 from echelon_infra.settings import Resolved
 from echelon_ops.cli.output import Failure, note, show_json, table
@@ -92,10 +91,9 @@ async def _submit(client: Client, files: Sequence[tuple[str, str]]) -> Handle[An
             census_file.bind(path=path, module=module) for path, module in files
         )
     ]
-    final = await census_report.options(dependencies=counts).submit_to(client)
+    final = await client.submit(census_report.options(dependencies=counts))
     note(f"{len(files):,} files and a report that depends on them are submitted; the report is {final.id}.")
-    for ended in asyncio.as_completed([handle.result() for handle in counts]):
-        await ended
+    async for _ in client.as_completed(counts):
         progress.one_more()
     return final
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec.structs import replace
+
 from echelon.wire.api import End, Submission
 from echelon.wire.child import HANDED_BACK, OK, Outcomes, Ran
 from echelon.wire.codec import pack
@@ -81,7 +83,7 @@ class Projection:
                 for ref, delegation in entry.tasks:
                     if (row := self._touch(ref)) and row.delegation == delegation:
                         self._step(row, Event.RETURNED)
-                        row.delegation, row.region = 0, ""
+                        row.delegation, row.region, row.closed, row.due = 0, "", 0, 0.0
             case Redriven():
                 self._redriven(seq, entry)
             case Epoch():
@@ -183,7 +185,8 @@ class Projection:
         for field in Row.__struct_fields__:
             setattr(row, field, getattr(new, field))
         if (admitted := self._new.get(entry.ref)) is not None:
-            self._new[entry.ref] = (entry.task, *admitted[1:])
+            first, at, _ = admitted
+            self._new[entry.ref] = (replace(entry.task, id=first.id, type=first.type), at, row)
         else:
             self._writes.renewed.append((entry.ref, entry.task))
 

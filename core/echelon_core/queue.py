@@ -112,6 +112,10 @@ class WaitingRoom(Generic[ClassT]):
             for kind in lines:
                 yield level, kind
 
+    def waits_at(self, level: int) -> bool:
+        """May somebody wait at this level? Cheap; no for sure when it says no."""
+        return bool(self._levels[level])
+
     def peek(self, level: int, kind: ClassT, limit: int) -> list[int]:
         """The first `limit` that wait at this level in this class, in order."""
         line = self._levels[level].get(kind)

@@ -58,6 +58,7 @@ class EndedIndex:
         self._new: dict[str, tuple[int, EndedTask]] = {}
         self._decoded: OrderedDict[int, dict[int, EndedTask]] = OrderedDict()
         self._writer = ThreadPoolExecutor(1, "ended")
+        self._one_at_a_time = asyncio.Lock()
         self.waiting = 0  # tasks in `_fed`
 
     def _open(self) -> None:
@@ -101,10 +102,11 @@ class EndedIndex:
 
     async def write(self, durable: int) -> None:
         """Write what is durable, in the background."""
-        rows = self._durable(durable)
-        if durable > self.position:
-            await asyncio.get_running_loop().run_in_executor(self._writer, self._store, rows, durable)
-            self._written(rows, durable)
+        async with self._one_at_a_time:
+            if durable > self.position:
+                rows = self._durable(durable)
+                await asyncio.get_running_loop().run_in_executor(self._writer, self._store, rows, durable)
+                self._written(rows, durable)
 
     def write_now(self, durable: int) -> None:
         """The same, at once: for recovery."""

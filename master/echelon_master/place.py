@@ -62,7 +62,9 @@ def place(state: MasterState, rooms: Mapping[str, Room], now: float) -> Iterator
         if room.credit > (known := state.region(name)).out
     ]
     for level in LEVELS:
-        while _deal(state, offers, level):
+        more = state.room.waits_at(level)
+        while more:
+            more = _deal(state, offers, level)
             for taker in offers:
                 line, taker.line = taker.line, []
                 if line:
@@ -70,7 +72,7 @@ def place(state: MasterState, rooms: Mapping[str, Room], now: float) -> Iterator
 
 
 def _deal(state: MasterState, offers: list[_Offer], level: int) -> bool:
-    """Hand the first of a level out to the offers; False: nobody of the level can go anywhere."""
+    """Hand the first of a level out to the offers; False: no more of this level can go anywhere."""
     limit = min(LOOK, sum(taker.headroom for taker in offers))
     if limit <= 0:
         return False
@@ -104,7 +106,7 @@ def _deal(state: MasterState, offers: list[_Offer], level: int) -> bool:
         best.line.append((ref, task))
         best.out += 1
         left -= 1
-    return best is not None
+    return best is not None and len(line) == limit
 
 
 def _delegations(region: str, line: list[tuple[int, Task]], now: float) -> Iterator[Step]:

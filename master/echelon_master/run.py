@@ -93,7 +93,7 @@ class Keeper:
         while True:
             await asyncio.sleep(SNAPSHOT_LOOK_S)
             rested = time.monotonic() - self._saved_at > SNAPSHOT_GAP_S
-            if rested and _work(state) - self._work_at >= max(SNAPSHOT_TASKS, state.live):
+            if rested and _work(state) - self._work_at >= 2 * max(SNAPSHOT_TASKS, state.live):
                 await self.snapshot(state, own, outbox)
 
     async def snapshot(self, state: MasterState, own: Log, outbox: Outbox) -> None:

@@ -190,7 +190,9 @@ class World:
         return "odd" if not self.choose(25) else self.pick(TYPES[:2])
 
     def request(self) -> SubmitRequest:
-        submit = Submit(self.pick(["", "inbox1", "inbox2"]), [self.group() for _ in range(1 + self.choose(3))])
+        submit = Submit(
+            self.pick(["", "inbox1", "inbox2"]), [self.group() for _ in range(1 + self.choose(3))]
+        )
         return SubmitRequest(submit, 1000, lambda answer: self.answers.append((submit, answer)))
 
     def submit(self) -> None:
@@ -297,5 +299,3 @@ class World:
         for _, act, acted in self.acts:
             assert len(acted.items) == len(act.ids)
             assert all(isinstance(item, Done | Refusal) for item in acted.items)
-
-

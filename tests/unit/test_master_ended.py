@@ -87,10 +87,10 @@ async def test_of_a_redriven_task_the_newest_end_counts(path: Path) -> None:
     index.close()
 
 
-async def test_an_index_of_another_ledger_or_a_broken_one_is_begun_anew(path: Path) -> None:
+def test_an_index_of_another_ledger_or_a_broken_one_is_begun_anew(path: Path) -> None:
     index = EndedIndex(path, "ledger 1")
     index.feed(5, settled([ref(3)]), [EndedTask(ref(3), "ok", id="a")])
-    await index.write(5)
+    index.write_now(5)
     index.close()
     other = EndedIndex(path, "ledger 2")
     assert other.position == 0 and other.named(["a"]) == {}
@@ -101,7 +101,7 @@ async def test_an_index_of_another_ledger_or_a_broken_one_is_begun_anew(path: Pa
     broken.close()
 
 
-async def test_memory_does_not_grow_with_what_is_written(path: Path) -> None:
+def test_memory_does_not_grow_with_what_is_written(path: Path) -> None:
     index = EndedIndex(path, "ledger 1")
     began = time.perf_counter()
     for seq in range(1, 101):

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from echelon_infra.jetstream import tail
+from echelon_infra.jetstream import tail, topology
 from echelon_infra.jetstream.connection import Bus
 from echelon_infra.leader.snapshot import Snapshots
 from echelon_infra.telemetry import logs
@@ -40,6 +40,9 @@ async def recover(
     Raises:
         Gap: entries are missing. BrokerError: the server was away for long.
     """
+    end = await topology.last_sequence(bus, stream)
+    if end < upto:
+        raise Gap(f"{stream} ends at {end} instead of {upto}")
     state, at = fresh(), 0
     for seq in await snapshots.sequences(not_beyond):
         try:
@@ -58,5 +61,5 @@ async def recover(
             at = entry.seq
             apply(state, entry)
     if at < upto:
-        raise Gap(f"{stream} ends at {at} instead of {upto}")
+        raise Gap(f"{stream} lacks what lies between {at} and {upto}")
     return state

@@ -24,10 +24,10 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from echelon.wire.names import PREFIX, is_token
+from echelon.wire.names import is_token
 from echelon_infra.process import PARENT
 
-FILE: Final = f"{PREFIX}.toml"
+FILE: Final = "echelon.toml"
 HANDED_DOWN: Final = "ECHELON_RESOLVED"
 """Resolved settings as JSON, set by a supervisor for its processes; beats every other source."""
 _OURS: Final = (HANDED_DOWN, PARENT)

@@ -15,7 +15,6 @@ from echelon_core.entries import ledger_entry
 from echelon_master import image
 from support.master_world import CACHE, World
 
-
 HERE = Path(__file__).parent
 PATHS = (str(HERE), str(HERE.parent))
 

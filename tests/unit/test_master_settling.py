@@ -19,7 +19,7 @@ from echelon_core.entries import (
 )
 from echelon_master.admit import SubmitRequest
 from echelon_master.control import ActRequest
-from echelon_master.decide import Inputs, Policy
+from echelon_master.decide import Inputs, Master, Policy
 from support.master_hand import Hand, placed
 
 
@@ -146,9 +146,8 @@ def test_a_region_with_a_lease_is_not_lost_however_silent() -> None:
 def test_a_new_leader_gives_every_region_its_grace() -> None:
     hand = Hand(Policy(region_grace_s=5.0))
     out(hand)
-    hand.fold = type(hand.fold)(
-        hand.state, hand.ended, hand._told, Policy(region_grace_s=5.0), hand.now + 100
-    )
+    policy = Policy(region_grace_s=5.0)
+    hand.fold = Master(hand.state, hand.ended, hand.told, policy, hand.now + 100)
     assert not hand.turn(after_s=104)
     assert hand.turn(after_s=2)
 

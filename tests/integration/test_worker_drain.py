@@ -57,7 +57,7 @@ async def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 async def test_an_id_belongs_to_one_living_process(tmp_path: Path) -> None:
     """A second process of that name ends; after the first was killed, the next takes over at once."""
     async with worker_lab(tmp_path) as lab:
-        first = await lab.start("w1")
+        first = await lab.start("w1", heartbeat_interval_s=10.0)
         before = await lab.info()
         second = lab.spawn("w1", heartbeat_interval_s=0.3)
         assert await second.exit_code() == 2
@@ -65,7 +65,7 @@ async def test_an_id_belongs_to_one_living_process(tmp_path: Path) -> None:
         first.signal(signal.SIGKILL)
         at = time.monotonic()
         await lab.start("w1")
-        assert time.monotonic() - at < 4  # less than the lease of the one that was killed
+        assert time.monotonic() - at < 20  # less than the lease of the one that was killed
         now = await lab.info()
         assert before is not None
         assert now is not None

@@ -156,7 +156,7 @@ async def test_what_waits_behind_a_long_run_is_given_back_when_another_worker_is
         await lab.start("w1")
         for _ in range(20):
             await lab.settled(await lab.release("blocking", 20))  # it knows them as short
-        long = await lab.release("blocking", 1, s=3.0)
+        long = await lab.release("blocking", 1, s=2.5)
         await eventually(lambda: {(one.ref, one.run) for one in lab.starts} == set(long))
         behind = [await lab.release("blocking", 1) for _ in range(30)]
         await lab.start("w2")

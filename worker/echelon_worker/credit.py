@@ -51,7 +51,7 @@ class Pace(msgspec.Struct):
 
 def worth(pace: Pace, seconds: float) -> float:
     """How many runs the lane ends in that time; 0 while its pace is unknown."""
-    return seconds / pace.each_s if pace.each_s > 0 else 0.0
+    return seconds / max(pace.each_s, 1e-9) if pace.each_s > 0 else 0.0
 
 
 def ask(pace: Pace, slots: int, held: int, share: float) -> int:

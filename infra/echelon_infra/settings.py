@@ -40,13 +40,13 @@ ALIASES: Final[Mapping[str, str]] = {
     "TASK_TIMEOUT": "task_timeout",
     "HEARTBEAT_INTERVAL": "heartbeat_interval",
     "LOG_LEVEL": "log_level",
-    "METRICS_ENABLED": "metrics",
 }
 NOT_NEEDED: Final[Mapping[str, str]] = {
     "DATABASE_URL": "tasks and their history are kept in NATS JetStream and a read model beside it",
     "REDIS_URL": "queues, locks and leases are NATS JetStream's",
     "RABBITMQ_URL": "the message broker is NATS JetStream",
 }
+NOT_YET: Final[Mapping[str, str]] = {"METRICS_ENABLED": "a later version serves metrics"}
 _COMPASS: Final = ("east", "west", "north", "south")
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?(|k|ki|m|mi|g|gi|t|ti)b?", re.IGNORECASE)
 
@@ -117,7 +117,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(description="How long ended tasks are remembered.", ge=1, extra={"unit": "days"})
     ] = 30
     replicas: Annotated[int, Meta(description="Copies of each stream: 1, 3 or 5.", ge=1, le=5)] = 1
-    metrics: Annotated[bool, Meta(description="Serve /metrics.")] = True
     log_level: Annotated[
         str,
         Meta(
@@ -283,11 +282,12 @@ def _from_variables(
 
 
 def _notes(environ: Mapping[str, str]) -> list[str]:
-    return [
+    not_needed = [
         f"{name} is set and not used: {why}. Set NATS_URL to use a server of your own."
         for name, why in NOT_NEEDED.items()
         if environ.get(name)
     ]
+    return not_needed + [f"{name} is set: {why}." for name, why in NOT_YET.items() if environ.get(name)]
 
 
 def _flag(key: str) -> str:

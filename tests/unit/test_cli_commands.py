@@ -232,6 +232,8 @@ def test_nothing_answers_says_what_was_tried(
         (["tasks", "--limit", "many"], "many"),
         (["up", "--port", "99999"], "--port"),
         (["up", "--regions", "a,a"], "twice"),
+        (["up", "--host", "0.0.0.0"], "--insecure"),
+        (["web", "--host", "192.168.0.1"], "--insecure"),
         (["up", "--processes", "2..16"], "not built yet"),
         (["worker", "--region", "east"], "--app is missing"),
         (["worker", "--app", "nowhere.py"], "there is no file"),

@@ -62,7 +62,6 @@ def test_every_founding_name_reaches_its_setting(tmp_path: Path, alias: str) -> 
         "TASK_TIMEOUT": ("11", 11.0),
         "HEARTBEAT_INTERVAL": ("3", 3.0),
         "LOG_LEVEL": ("WARNING", "warning"),
-        "METRICS_ENABLED": ("false", False),
     }
     text, value = given[alias]
     resolved = resolve(environ={alias: text}, folder=tmp_path)
@@ -118,7 +117,7 @@ def test_an_unknown_key_names_the_nearest(
         ("ECHELON_PROCESSES", "2..16"),
         ("ECHELON_REPLICAS", "2"),
         ("ECHELON_BACKLOG_BYTES", "2 gigs"),
-        ("ECHELON_METRICS", "perhaps"),
+        ("ECHELON_INSECURE", "perhaps"),
     ],
 )
 def test_a_bad_value_names_its_source(tmp_path: Path, name: str, value: str) -> None:
@@ -177,6 +176,11 @@ def test_what_is_not_needed_is_said_once(tmp_path: Path) -> None:
     notes = resolve(environ={"DATABASE_URL": "postgres://", "REDIS_URL": ""}, folder=tmp_path).notes
     assert len(notes) == 1
     assert notes[0].startswith("DATABASE_URL is set and not used")
+
+
+def test_what_a_later_version_brings_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    (note,) = resolve(environ={"METRICS_ENABLED": "true"}, folder=tmp_path).notes
+    assert note == "METRICS_ENABLED is set: a later version serves metrics."
 
 
 def test_every_setting_has_a_meaning_and_a_name_of_its_own() -> None:

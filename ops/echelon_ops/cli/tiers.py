@@ -8,9 +8,10 @@ import click
 import msgspec
 
 from echelon_infra.settings import Settings
+from echelon_ops.address import exposure
 from echelon_ops.cli.command import command
 from echelon_ops.cli.options import exits, setting, settings_from
-from echelon_ops.cli.output import Failure
+from echelon_ops.cli.output import Failure, note
 from echelon_ops.find import nats_address
 
 _nats = click.option(
@@ -110,4 +111,10 @@ def web(**given: Any) -> int:
     \b
     $ echelon web --port 8080
     """
-    return _start("web", _settings(given))
+    settings = _settings(given)
+    said, may = exposure(settings.host, insecure=settings.insecure)
+    if not may:
+        raise Failure(said)
+    if said:
+        note(said)
+    return _start("web", settings)

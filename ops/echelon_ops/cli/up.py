@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from echelon_ops.address import exposure
 from echelon_ops.cli.command import command
 from echelon_ops.cli.options import exits, setting, settings_from
+from echelon_ops.cli.output import Failure, note
 
 
 @command(
@@ -43,6 +45,11 @@ def up(**given: Any) -> int:
     $ echelon up --app tasks.py --regions eu,us --workers 2
     """
     resolved = settings_from(given)
+    said, may = exposure(resolved.settings.host, insecure=resolved.settings.insecure)
+    if not may:
+        raise Failure(said)
+    if said:
+        note(said)
     from echelon_ops.up import main
 
     return main(resolved)

@@ -48,6 +48,8 @@ REPORT_S = 0.5
 STOP_AGAIN_S = 1.0
 STRANDED_S = 5.0
 ENTRIES_KEPT = 64
+GATHER_S = 0.004
+"""Verdicts that hold nobody up are written together."""
 
 
 class Payloads:
@@ -115,6 +117,8 @@ class Floor:
         self._lanes_made: set[str] = set()
         self._offered_at: dict[Kind, float] = {}
         self._judged: list[tuple[int, asyncio.Event]] = []
+        self._judged_at = 0.0
+        self._judging: asyncio.TimerHandle | None = None
         self._report_now = asyncio.Event()
         self.call_wanted = asyncio.Event()
         self.suspects: dict[str, float] = {}
@@ -163,7 +167,18 @@ class Floor:
             message = outcomes(entry.data)
             self._learn(message, now)
             self.arrivals.inputs.outcomes.append((entry.seq, message))
-        self.arrivals.wake()
+        self._judge_soon()
+
+    def _judge_soon(self) -> None:
+        """At once if something waits for the room this makes, or after a pause; else together."""
+        loop = asyncio.get_running_loop()
+        due = self._judged_at + GATHER_S
+        if self.state.room.count or due <= loop.time():
+            self._judged_at = loop.time()
+            self.arrivals.wake()
+        elif self._judging is None or self._judging.when() <= loop.time():
+            self._judging = loop.call_at(due, self.arrivals.wake)
+            self._judged_at = due
 
     def on_leases(self, entries: list[Entry]) -> None:
         changed = False

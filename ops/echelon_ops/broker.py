@@ -16,8 +16,8 @@ from typing import Final
 import msgspec
 
 from echelon_infra.server import NatsServer, ServerFailed
+from echelon_ops.fetch import Answer, get
 from echelon_ops.folder import Folder, Server
-from echelon_ops.http import Answer, get
 from echelon_ops.supervise import answer
 
 LOOK_S: Final = 0.1

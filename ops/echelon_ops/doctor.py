@@ -23,8 +23,8 @@ from echelon.wire.names import PING
 from echelon_core import names
 from echelon_core.entries import WorkerInfo, worker_info
 from echelon_ops.address import without_password
+from echelon_ops.fetch import Answer, get
 from echelon_ops.folder import Run
-from echelon_ops.http import Answer, get
 
 if TYPE_CHECKING:
     from echelon_infra.jetstream.connection import Bus

@@ -6,7 +6,7 @@ import time
 
 import msgspec
 
-from echelon_ops.http import get
+from echelon_ops.fetch import get
 
 
 class Figures(msgspec.Struct, frozen=True):

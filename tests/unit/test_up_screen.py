@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
+from echelon_ops.fetch import get
 from echelon_ops.figures import Figures, read_figures, status_line
-from echelon_ops.http import get
 from echelon_ops.screen import Screen
 
 

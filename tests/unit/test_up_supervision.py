@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 
 from echelon_ops.broker import Health, judge
-from echelon_ops.http import Answer
-from support.eventually import eventually
-
+from echelon_ops.fetch import Answer
 from echelon_ops.supervise import (
     LONGEST_DELAY_S,
     PROVED_S,
@@ -28,6 +26,7 @@ from echelon_ops.supervise import (
     shorten,
     tail,
 )
+from support.eventually import eventually
 
 
 def spec(tmp_path: Path, code: str, *, name: str = "stand-in", fatal: frozenset[int] = frozenset()) -> Spec:

@@ -167,9 +167,11 @@ class NatsServer:
 
     def _last_words(self) -> str:
         try:
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
+            lines = self.log.read_text(errors="replace").splitlines()[-200:]
         except FileNotFoundError:
             return "It wrote no log: is the configuration right?"
+        bad = [line for line in lines if "[FTL]" in line or "[ERR]" in line]
+        return "\n".join((bad or lines)[-3:])
 
 
 def binary() -> str:

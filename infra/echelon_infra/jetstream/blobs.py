@@ -21,11 +21,13 @@ from echelon_core.names import BLOBS_STREAM
 from .connection import Bus
 from .errors import ApiError, BrokerError
 from .log import read_ack
-from .tail import read, stored
+from .tail import Entry, Tail, read, stored
+from .tasks import set_within
 from .topology import last_of_subject, last_sequence, purge_subject, retrying
 
 _CHUNK: Final = 128 * 1024
 _AT_ONCE: Final = 16
+_READ_S: Final = 30.0
 
 _json: Final = msgspec.json.Encoder().encode
 
@@ -52,41 +54,58 @@ class Blobs:
         """Store; an object of that name is replaced.
 
         Raises:
-            BrokerError: it could not be stored.
+            BrokerError: it could not be stored within 30 s, or the store refuses it (full, for example).
         """
         before = await self._find(name)
-        nuid = uuid.uuid4().hex
-        chunks = [data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK)]
-        for at in range(0, len(chunks), _AT_ONCE):
-            await asyncio.gather(*(self._store(_chunks(nuid), chunk) for chunk in chunks[at : at + _AT_ONCE]))
-        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()
-        info = _Info(name, BLOBS, nuid, len(data), len(chunks), f"SHA-256={digest}")
-        await self._store(_meta(name), _json(info), {"Nats-Rollup": "sub"})
+        await retrying(lambda: self._put(name, data))
         if before is not None:
             await purge_subject(self._bus, BLOBS_STREAM, _chunks(before.nuid))
+
+    async def _put(self, name: str, data: bytes) -> None:
+        """One attempt. A chunk whose PubAck is lost may be stored: then all begins anew, elsewhere."""
+        nuid = uuid.uuid4().hex
+        chunks = [data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK)]
+        try:
+            for at in range(0, len(chunks), _AT_ONCE):
+                some = chunks[at : at + _AT_ONCE]
+                await asyncio.gather(*(self._store(_chunks(nuid), chunk) for chunk in some))
+            info = _Info(name, BLOBS, nuid, len(data), len(chunks), f"SHA-256={_digest(data)}")
+            await self._store(_meta(name), _json(info), {"Nats-Rollup": "sub"})
+        except BrokerError:
+            self._bus.send(f"$JS.API.STREAM.PURGE.{BLOBS_STREAM}", _json({"filter": _chunks(nuid)}))
+            raise
 
     async def get(self, name: str) -> bytes | None:
         """The content, or None if there is no such object.
 
         Raises:
-            BrokerError: it is damaged, or the server is away.
+            BrokerError: it is damaged, was replaced while it was read, or the server was away for 30 s.
         """
         info = await self._find(name)
         if info is None:
             return None
         parts: list[bytes] = []
+        complete = asyncio.Event()
+
+        def collect(batch: list[Entry]) -> None:
+            parts.extend(entry.data for entry in batch)
+            if len(parts) >= info.chunks:
+                complete.set()
+
         if info.chunks:
-            end = await last_sequence(self._bus, BLOBS_STREAM)
-            async for batch in read(self._bus, BLOBS_STREAM, after=0, upto=end, filters=[_chunks(info.nuid)]):
-                parts += [entry.data for entry in batch]
+            tail = Tail(self._bus, BLOBS_STREAM, after=0, filters=[_chunks(info.nuid)], deliver=collect)
+            await tail.open()
+            try:
+                await set_within(complete, _READ_S)
+            finally:
+                await tail.close()
         data = b"".join(parts)
-        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()
-        if len(data) != info.size or info.digest.removeprefix("SHA-256=").rstrip("=") != digest.rstrip("="):
+        if len(data) != info.size or info.digest.removeprefix("SHA-256=") != _digest(data):
             raise BrokerError(f"blob {name}: {len(data)} of {info.size} bytes, or they are damaged")
         return data
 
     async def delete(self, name: str) -> None:
-        """Remove it; nothing happens if it is not there."""
+        """Remove it; nothing happens if it is not there. Raises as `get`."""
         info = await self._find(name)
         if info is not None:
             await purge_subject(self._bus, BLOBS_STREAM, _meta(name))
@@ -111,12 +130,13 @@ class Blobs:
         return None if info.deleted else info
 
     async def _store(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:
-        async def once() -> None:
-            ack = read_ack(await self._bus.request(subject, data, timeout_s=5.0, headers=headers))
-            if ack.error is not None:
-                raise ApiError(ack.error.code, ack.error.err_code, ack.error.description)
+        ack = read_ack(await self._bus.request(subject, data, timeout_s=5.0, headers=headers))
+        if ack.error is not None:
+            raise ApiError(ack.error.code, ack.error.err_code, ack.error.description)
 
-        await retrying(once)
+
+def _digest(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()
 
 
 def _meta(name: str) -> str:

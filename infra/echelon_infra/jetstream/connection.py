@@ -187,7 +187,10 @@ class Bus:
                 await self.flush(2.0)
             except Timeout:
                 log.warning("%s: closed before the server had taken everything", self.name)
-        await self._client.close()
+        try:
+            await self._client.close()
+        except (OSError, RuntimeError) as error:
+            log.info("%s: closed a connection that was lost already: %r", self.name, error)
 
     # ------------------------------------------------------------------ what nats-py tells us
     async def _open(self, servers: list[str], user: str, password: str, wait_s: float) -> None:
@@ -248,6 +251,9 @@ class Bus:
     async def _on_disconnected(self) -> None:
         self._connected.clear()
         self._lost.set()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(Timeout("the connection was lost"))
 
     async def _on_reconnected(self) -> None:
         self.connected_at = time.time()

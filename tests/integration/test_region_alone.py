@@ -9,8 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from support.eventually import eventually
-from support.lab import Lab, nats_lab
 
 from echelon.wire.api import Options
 from echelon.wire.child import ERROR, OK, Bundle, Error, Outcomes, Ran, bundle
@@ -37,6 +35,8 @@ from echelon_infra.jetstream.lease import Lease
 from echelon_infra.jetstream.puller import Delivery, Puller
 from echelon_infra.settings import Settings
 from echelon_regional.run import _lead
+from support.eventually import eventually
+from support.lab import Lab, nats_lab
 
 REGION = "east"
 

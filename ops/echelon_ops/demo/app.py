@@ -57,7 +57,7 @@ async def noop() -> None:
 
 
 @task
-def add(a: float, b: float) -> float:
+def add(a: int | float, b: int | float) -> int | float:
     return a + b
 
 

@@ -34,6 +34,8 @@ class Doors:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
+        """Waits until there is something to read; meanwhile another node answers, or they ask again."""
+        await self._node.feed.current.wait()
         bus = self._node.bus
         for subject, answer in ((GET, self._get), (RESULT, self._result)):
             self._open.append(await bus.subscribe(subject, self._door(answer), queue=READERS))

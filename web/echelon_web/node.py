@@ -51,6 +51,7 @@ async def running(settings: Settings, bus: Bus) -> AsyncIterator[Node]:
     node = Node(settings, bus, blobs, feed, reader(path), fleet, Commands(bus, blobs))
     doors = Doors(node)
     projecting = asyncio.create_task(feed.run())
+    opening = asyncio.create_task(doors.open())
     try:
         feed.on_region = fleet.expected.add
         fleet.on_region = feed.watch
@@ -58,9 +59,10 @@ async def running(settings: Settings, bus: Bus) -> AsyncIterator[Node]:
         for region in settings.regions:
             feed.watch(region)
         await fleet.open(bus)
-        await doors.open()
         yield node
     finally:
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
         await doors.close()
         await fleet.close()
         await feed.close()

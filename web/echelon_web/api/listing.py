@@ -25,6 +25,12 @@ _WORDS: Final = {
 }
 
 
+class BadParameters(Invalid):
+    """The query of a read; nothing was submitted."""
+
+    title = "Invalid parameters"
+
+
 class Page(msgspec.Struct):
     status: str | None
     limit: int
@@ -51,7 +57,7 @@ def parameters(request: Request[Any, Any, Any], known: Iterable[str]) -> dict[st
             errors.append(FieldError(name, "repeated", "Give it once."))
         found[name] = value
     if errors:
-        raise Invalid(errors)
+        raise BadParameters(errors)
     return found
 
 
@@ -78,7 +84,7 @@ def page(request: Request[Any, Any, Any]) -> Page:
         if offset:
             errors.append(FieldError("offset", "conflict", "Give offset or cursor."))
     if errors:
-        raise Invalid(errors)
+        raise BadParameters(errors)
     return Page(status, min(limit, CAP), min(offset, MAX_OFFSET), limit > CAP, upto)
 
 

@@ -47,7 +47,7 @@ async def ready(node: Node) -> Response[bytes]:
     checks = {
         "broker": node.bus.is_connected,
         "master": node.fleet.leads(node.now()),
-        "read_model": node.feed.caught_up,
+        "read_model": node.feed.current.is_set(),
     }
     well = all(checks.values())
     made = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar import Request, Response, get, post
 
-from echelon.errors import AlreadyEnded, Invalid, NotFound, NotYet
+from echelon.errors import AlreadyEnded, Invalid, NotFound, NotYet, Unavailable
 from echelon.wire.api import FieldError
 from echelon.wire.names import CANCEL, RETRY, id_of
 from echelon_web.api import bodies, listing
@@ -23,11 +23,13 @@ async def fresh(request: Asked, node: Node) -> None:
 
     Raises:
         Invalid: the header is none of ours.
+        Unavailable: the read model is still being made, so what is not found may yet be there.
     """
     text = request.headers.get(POSITION, "0")
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise Invalid([FieldError(POSITION, "position", "Send back the header of an earlier answer.")])
-    await node.fresh(int(text))
+    if not await node.fresh(int(text)) and not node.feed.current.is_set():
+        raise Unavailable("This node still reads the ledger.", 1.0)
 
 
 def find(node: Node, name: str) -> Task:

@@ -45,7 +45,7 @@ def opened(request: Request[Any, Any, Any], node: Node, place: str, title: str, 
 def _lag(node: Node) -> str:
     if not node.bus.is_connected:
         return "cut off from the broker"
-    if not node.feed.caught_up:
+    if not node.feed.current.is_set():
         return "reading the ledger from its beginning"
     master = node.fleet.master
     behind = max(0, master.position - node.feed.written) if master else 0

@@ -77,7 +77,7 @@ class Feed:
         self.lanes: dict[str, tuple[Lane, Lane]] = {}
         self.written = 0  # the ledger position of the file
         self.version = 0  # grows with every write
-        self.caught_up = False  # the ledger as it was at the start has been read
+        self.current = asyncio.Event()  # the ledger as it was at the start has been read
         self._behind = -1
         self.newest_at = 0.0  # stored time of the last entry applied
         self.on_region: Callable[[str], None] = lambda region: None
@@ -163,9 +163,12 @@ class Feed:
 
     # ------------------------------------------------------------------------------ for readers
     async def fresh(self, position: int = 0, timeout_s: float = 1.0) -> bool:
-        """Wait until the file tells of this ledger position and is not older than `READ_AGE_S`."""
+        """Wait until the file tells of this ledger position and is not older than `READ_AGE_S`.
+
+        False: it took longer than `timeout_s`, or the file is still being made (`current`).
+        """
         stale = self._dirty_at and time.monotonic() - self._written_at > READ_AGE_S
-        if self.written >= position and not stale:
+        if self.written >= position and not stale and self.current.is_set():
             return True
         done = asyncio.get_running_loop().create_future()
         self._readers.append((position, done))
@@ -180,8 +183,9 @@ class Feed:
 
     def _answer(self) -> None:
         waiting = []
+        current = self.current.is_set()
         for position, done in self._readers:
-            if self.written < position and not done.done():
+            if (self.written < position or not current) and not done.done():
                 waiting.append((position, done))
             elif not done.done():
                 done.set_result(None)
@@ -252,8 +256,8 @@ class Feed:
                 lane.hold()
         if applied and not self._dirty_at:
             self._dirty_at = time.monotonic()
-        if not self.caught_up and 0 <= self._behind <= self.ledger.position:
-            self.caught_up = True
+        if not self.current.is_set() and 0 <= self._behind <= self.ledger.position:
+            self.current.set()
             log.info("read model is current", position=self.ledger.position)
         return applied
 

@@ -59,12 +59,19 @@ def view(node: Node, status_word: str | None, offset: int, top: int) -> dict[str
         "status": status_word or "",
         "offset": offset,
         "total": total,
-        "older": offset + SHOWN if offset + SHOWN < total else 0,
-        "newer": max(0, offset - SHOWN),
+        "older": _link(status_word, offset + SHOWN) if offset + SHOWN < total else "",
+        "newer": _link(status_word, max(0, offset - SHOWN)) if offset else "",
+        "newest": _link(status_word, 0),
         "facets": [("", "all", "", everything)]
         + [(word, word, _ICON.get(word, word), totals[word]) for word in STATUSES],
         **shown,
     }
+
+
+def _link(status_word: str | None, offset: int) -> str:
+    asked = {"status": status_word, "offset": offset}
+    query_text = urlencode({name: value for name, value in asked.items() if value})
+    return f"/ui/tasks?{query_text}" if query_text else "/ui/tasks"
 
 
 def rows_of(

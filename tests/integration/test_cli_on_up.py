@@ -86,7 +86,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     try:
         made.ready()
         yield made
-        made.signal(signal.SIGINT)
+        made.signal(signal.SIGTERM)
         assert made.ended(10) == 0, made.said.read_text()
         assert gone(made)
         assert running(made.folder / ".echelon") is None
@@ -157,18 +157,6 @@ def test_a_second_one_in_the_same_folder_is_refused(up: Up) -> None:
     assert echelon(up.folder, "reset", "--yes").returncode == 3
 
 
-def test_two_sigints_at_once_are_one_and_drain(tmp_path: Path) -> None:
-    up = Up(tmp_path)
-    try:
-        up.ready()
-        up.signal(signal.SIGINT)
-        up.signal(signal.SIGINT)
-        assert up.ended(10) == 0, up.said.read_text()
-        assert gone(up)
-    finally:
-        up.end()
-
-
 def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     up = Up(tmp_path)
     try:
@@ -219,7 +207,7 @@ def test_an_app_that_cannot_be_imported_is_shown(tmp_path: Path) -> None:
     assert "tasks.py" in done.stdout + done.stderr
 
 
-def test_the_example_of_the_readme(tmp_path: Path) -> None:
+def test_the_example_of_the_readme_and_two_sigints_that_are_one(tmp_path: Path) -> None:
     example = tmp_path / "emails"
     shutil.copytree(EXAMPLES / "emails", example)
     up = Up(tmp_path, "--app", str(example / "tasks.py"))
@@ -230,8 +218,10 @@ def test_the_example_of_the_readme(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert "'to': 'ada@example.org', 'lines': 2" in done.stdout
         assert done.stderr == "nobody: 'nobody' is no address\n"
-        up.signal(signal.SIGTERM)
-        assert up.ended(10) == 0
+        up.signal(signal.SIGINT)
+        up.signal(signal.SIGINT)
+        assert up.ended(10) == 0, up.said.read_text()
+        assert gone(up)
     finally:
         up.end()
 

@@ -157,26 +157,6 @@ def test_a_second_one_in_the_same_folder_is_refused(up: Up) -> None:
     assert echelon(up.folder, "reset", "--yes").returncode == 3
 
 
-def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
-    up = Up(tmp_path)
-    try:
-        up.ready()
-        done = echelon(tmp_path, "submit", "sleep", '{"seconds": 60}', "--id", "long")
-        assert done.returncode == 0, done.stderr
-        looks = lambda: "running" in echelon(tmp_path, "task", "long").stdout  # noqa: E731
-        up.until(looks, "running")
-        up.signal(signal.SIGINT)
-        up.until(lambda: "Stopping" in up.said.read_text(), "stopping")
-        time.sleep(0.6)  # the half second in which two are one is what is tested
-        begun = time.monotonic()
-        up.signal(signal.SIGINT)
-        assert up.ended(3) == 6, up.said.read_text()
-        assert time.monotonic() - begun < 2
-        assert gone(up)
-    finally:
-        up.end()
-
-
 def test_a_killed_one_leaves_nothing_and_the_next_goes_on(tmp_path: Path) -> None:
     up = Up(tmp_path)
     try:
@@ -197,14 +177,6 @@ def test_a_killed_one_leaves_nothing_and_the_next_goes_on(tmp_path: Path) -> Non
     finally:
         up.end()
     assert gone(up)
-
-
-def test_an_app_that_cannot_be_imported_is_shown(tmp_path: Path) -> None:
-    (tmp_path / "tasks.py").write_text("import nothing_of_that_name\n")
-    done = echelon(tmp_path, "up", "--port", "0", "--regions", "1", "--app", "tasks.py")
-    assert done.returncode == 2
-    assert "No module named 'nothing_of_that_name'" in done.stdout + done.stderr
-    assert "tasks.py" in done.stdout + done.stderr
 
 
 def test_the_example_of_the_readme_and_two_sigints_that_are_one(tmp_path: Path) -> None:

@@ -100,7 +100,11 @@ class NatsServer:
         if _answers(self.port):
             raise ServerFailed(f"port {self.port} is taken by another program")
         self.spawn()
-        self.wait_ready()
+        try:
+            self.wait_ready()
+        except ServerFailed:
+            self.kill()
+            raise
 
     def spawn(self) -> None:
         """Start without waiting. In a session of its own: a Ctrl-C at the terminal is not for it."""

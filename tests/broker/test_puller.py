@@ -186,7 +186,7 @@ async def test_working_begins_the_ack_deadline_anew(tmp_path: Path) -> None:
 
 
 async def test_trap_after_a_kill_copies_come_with_num_delivered_one(tmp_path: Path) -> None:
-    """Observed, not wished for: what the server delivered in its last 100 ms it delivers again, and counts from
+    """Observed, not wished for: what the server delivered in its last 100 ms it delivers again, counting from
     one. (The first delivery is written down at once, what follows closely is not.)"""
     async with scene(tmp_path) as s:
 

@@ -13,7 +13,6 @@ in the same moment (Python 3.11), which leaves a reconnecting task that nobody c
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,7 +20,9 @@ from typing import Any, Final
 from nats.aio.client import Client as NatsClient
 from nats.aio.subscription import Subscription as NatsSubscription
 
-log: Final = logging.getLogger("echelon.broker")
+from echelon_infra.telemetry import logs
+
+log: Final = logs.get("broker")
 
 _STATUS_LINE: Final = b"NATS/1.0 "
 
@@ -132,13 +133,13 @@ class Client(NatsClient):
         try:
             handler(message)
         except Exception:
-            log.exception("handler of %s failed", message.subject)
+            log.exception("handler failed", subject=message.subject)
 
     async def _read_loop(self) -> None:
         await super()._read_loop()
         task = asyncio.current_task()
         if self.is_connected and task and not task.cancelling():  # it ended without telling anybody
-            log.warning("the reading task ended; connecting anew")
+            log.warning("reading ended by itself, connecting anew")
             await self.force_reconnect()
 
     async def _connect_to_server(self, s: Any) -> None:
@@ -158,7 +159,7 @@ class Client(NatsClient):
             try:
                 return await super()._attempt_reconnect()
             except (RuntimeError, ValueError, EOFError, AttributeError) as error:
-                log.warning("reconnecting failed and is tried again: %r", error)
+                log.warning("reconnecting failed", error=repr(error))
                 await asyncio.sleep(0.2)
 
 

@@ -186,11 +186,11 @@ class Bus:
             try:
                 await self.flush(2.0)
             except Timeout:
-                log.warning("%s: closed before the server had taken everything", self.name)
+                log.warning("closed before all was handed over", bus=self.name)
         try:
             await self._client.close()
         except (OSError, RuntimeError) as error:
-            log.info("%s: closed a connection that was lost already: %r", self.name, error)
+            log.info("closed what was lost already", bus=self.name, error=repr(error))
 
     # ------------------------------------------------------------------ what nats-py tells us
     async def _open(self, servers: list[str], user: str, password: str, wait_s: float) -> None:
@@ -246,7 +246,8 @@ class Bus:
                 task = asyncio.ensure_future(self._client.close())
                 self._background.add(task)
                 task.add_done_callback(self._background.discard)
-        log.log(30 if self._client.is_connected else 10, "%s: %r", self.name, error)
+        tell = log.warning if self._client.is_connected else log.debug
+        tell("connection error", bus=self.name, error=repr(error))
 
     async def _on_disconnected(self) -> None:
         self._connected.clear()
@@ -259,13 +260,13 @@ class Bus:
         self.connected_at = time.time()
         self._lost.clear()
         self._connected.set()
-        log.info("%s: connected again", self.name)
+        log.info("connected again", bus=self.name)
         for tell in list(self.on_reconnect):
             tell()
 
     async def _on_closed(self) -> None:
         if not self._closing:
-            log.error("%s: the connection is closed for good", self.name)
+            log.error("closed for good", bus=self.name)
             for tell in list(self.on_closed):
                 tell()
 

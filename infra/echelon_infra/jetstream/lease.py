@@ -83,7 +83,7 @@ class Lease:
                 if not await self._write(self._sequence, token=self.revision):
                     await self._compare()
             except BrokerError as error:
-                log.info("lease %s is renewed again: %s", self._key, error)
+                log.info("renewal failed", lease=self._key, error=str(error))
 
     async def release(self) -> None:
         """Stop renewing and delete the key; watchers see it at once."""
@@ -92,11 +92,13 @@ class Lease:
             self._renewals = None
         if not self._sequence or self.lost.is_set():
             return
-        headers = {"KV-Operation": "DEL", "Nats-TTL": str(self._ttl_s), _EXPECTED: str(self._sequence)}
         try:
-            await self._bus.request(self._subject, b"", timeout_s=1.0, headers=headers)
+            if not await delete(self._bus, self._key, self._sequence):
+                await self._compare()  # a renewal was stored unheard, or another holds it
+                if not self.lost.is_set():
+                    await delete(self._bus, self._key, self._sequence)
         except BrokerError as error:
-            log.info("lease %s expires by itself: %s", self._key, error)
+            log.info("left to expire", lease=self._key, error=str(error))
         self._sequence = 0
 
     @property
@@ -153,7 +155,7 @@ class Lease:
         self._until = sent + self._ttl_s
 
     def _lose(self, why: str) -> None:
-        log.warning("lease %s is lost: %s", self._key, why)
+        log.warning("lease lost", lease=self._key, why=why)
         self.lost.set()
 
 
@@ -183,6 +185,15 @@ async def revoke(bus: Bus, key: str, token: int) -> bool:
     holder = await last_of_subject(bus, LEASES_STREAM, lease_subject(key))
     if holder is None or is_marker(holder) or int(stored_header(holder, _TOKEN) or holder["seq"]) != token:
         return False
-    headers = {"KV-Operation": "DEL", "Nats-TTL": "60", _EXPECTED: str(holder["seq"])}
+    return await delete(bus, key, int(holder["seq"]))
+
+
+async def delete(bus: Bus, key: str, sequence: int) -> bool:
+    """Delete the key if this is still its last write. What remains is a marker, for a minute.
+
+    Raises:
+        Timeout, NoResponders: the outcome is unknown.
+    """
+    headers = {"KV-Operation": "DEL", "Nats-TTL": "60", _EXPECTED: str(sequence)}
     answer = await bus.request(lease_subject(key), b"", timeout_s=1.0, headers=headers)
     return read_ack(answer).error is None

@@ -27,7 +27,7 @@ from echelon_infra.leader.lead import Deposed
 
 from .client import Message, log
 from .connection import Bus, Subscription
-from .errors import MESSAGE_NOT_FOUND, WRONG_LAST_SEQUENCE, ApiError, BrokerError
+from .errors import ATOMIC_DISABLED, MESSAGE_NOT_FOUND, WRONG_LAST_SEQUENCE, ApiError, BrokerError
 from .tasks import beside, end, set_within
 
 _EXPECTED: Final = "Nats-Expected-Last-Sequence"
@@ -96,6 +96,9 @@ class Log:
         """Store the wall, the first of whose markers bears `marker`; returns its last sequence.
 
         Repeated until it is stored, so when an answer is lost two walls may stand in the log.
+
+        Raises:
+            ApiError: the stream takes no atomic batches.
         """
         if self._watch is None:
             self._subscription = await self._bus.subscribe(f"{self._inbox}.*.*", self._on_ack)
@@ -105,12 +108,14 @@ class Log:
             try:
                 ack = await self._batch(subject, marker)
             except BrokerError as error:
-                log.info("the wall on %s is tried again: %s", self._stream, error)
+                log.info("wall is tried again", stream=self._stream, error=str(error))
             else:
                 if ack.error is None and ack.count == self._width + 1:
                     self.last = self.durable = self._sent = ack.seq
                     return ack.seq
-                log.info("the wall on %s was refused: %s", self._stream, ack.error)
+                if ack.error is not None and ack.error.err_code == ATOMIC_DISABLED:
+                    raise ApiError(ack.error.code, ack.error.err_code, ack.error.description)
+                log.info("wall is tried again", stream=self._stream, error=str(ack.error))
             await asyncio.sleep(0.1)
 
     async def _batch(self, subject: str, marker: bytes) -> PubAck:
@@ -250,7 +255,7 @@ class Log:
             if self._flight and some[-1] >= self._flight[0].seq:
                 self._confirm(some[-1])
         if end < self._sent:
-            log.info("%s: sent again from %d on: %s", self._stream, end + 1, self._objection)
+            log.info("sent again", stream=self._stream, first=end + 1, why=self._objection)
         self._objection = "no PubAck"
         self._refused = False
         self._round += 1
@@ -270,7 +275,7 @@ class Log:
         return stored_header(answer["message"], WRITER_HEADER)
 
     def _fence(self, why: str) -> None:
-        log.warning("deposed from %s: %s", self._stream, why)
+        log.warning("deposed", stream=self._stream, why=why)
         self.fenced.set()
         self._progress.set()
 

@@ -148,7 +148,7 @@ class Puller:
                 try:
                     await self._fresh()
                 except BrokerError as error:
-                    log.info("pulling is begun again: %s", error)
+                    log.info("pulling is begun again", error=str(error))
                     self._reset.set()
             elif self._wanted > self.open:
                 self._ask()

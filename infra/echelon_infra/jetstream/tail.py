@@ -195,7 +195,7 @@ class Tail:
                 try:
                     await self._consume()
                 except BrokerError as error:
-                    log.info("tail of %s is opened again: %s", self._stream, error)
+                    log.info("tail is opened again", stream=self._stream, error=str(error))
                     self._reopen.set()
                     await asyncio.sleep(0.1)
             elif self._filters and time.monotonic() - max(self._moved, self._checked) > _IDLE_S:
@@ -309,6 +309,7 @@ async def read(
         ApiError: there is no such stream. Timeout, NoResponders: the server was away for 30 s.
     """
     info = await retrying(lambda: bus.api(f"STREAM.INFO.{stream}"))
+    upto = min(upto, int(info["state"]["last_seq"]))
     if info["config"]["retention"] == "workqueue":
         async for batch in _read_queue(bus, stream, after, upto, filters):
             yield batch

@@ -17,7 +17,7 @@ def beside(coroutine: Coroutine[object, object, None], died: Callable[[], None])
 
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("%s died", task.get_name(), exc_info=error)
+            log.critical("task died", name=task.get_name(), exc_info=error)
             died()
 
     task = asyncio.get_running_loop().create_task(coroutine)

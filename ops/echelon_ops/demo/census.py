@@ -62,7 +62,7 @@ async def take(resolved: Resolved, *, check: bool, as_json: bool) -> int:
     begun = time.monotonic()
     try:
         async with Client(place.address) as client:
-            final = await _submit(client, files)
+            final = await _submit(client, files, web_address(None, resolved).address)
             found: dict[str, Any] = await final.result(REPORT_S)
     except (TaskFailed, TaskCancelled, TaskExpired) as error:
         raise Failure(str(error), DIFFERS) from None
@@ -74,15 +74,14 @@ async def take(resolved: Resolved, *, check: bool, as_json: bool) -> int:
         show_json({**found, "task_id": final.id, "seconds": round(took_s, 3), "differences": differences})
     else:
         print(shown(found, took_s))
-        page = f"{web_address(None, resolved).address}/ui/tasks/{final.id}"
-        note(f"\nThe report in the dashboard: {page}")
+        note(f"\nThe report: {web_address(None, resolved).address}/ui/tasks/{final.id}")
         if differences is not None:
             for line in differences or ["A plain loop in one process found the same totals."]:
                 note(line)
     return DIFFERS if differences else 0
 
 
-async def _submit(client: Client, files: Sequence[tuple[str, str]]) -> Handle[Any]:
+async def _submit(client: Client, files: Sequence[tuple[str, str]], web: str) -> Handle[Any]:
     """Submit all, wait until every file is counted; the handle of the report."""
     progress = Progress(len(files))
     counts = [
@@ -92,7 +91,7 @@ async def _submit(client: Client, files: Sequence[tuple[str, str]]) -> Handle[An
         )
     ]
     final = await client.submit(census_report.options(dependencies=counts))
-    note(f"{len(files):,} files and a report that depends on them are submitted; the report is {final.id}.")
+    note(f"{len(files):,} files and a report that depends on them are submitted. Watch: {web}/ui/")
     async for _ in client.as_completed(counts):
         progress.one_more()
     return final

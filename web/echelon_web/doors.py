@@ -76,5 +76,6 @@ class Doors:
     async def _result(self, data: bytes) -> bytes:
         """`Ask` -> `Notice` of those that have ended."""
         asked = ask_request(data)
-        await self._node.fresh(asked.position)
-        return pack(query.ended(self._node.db, asked.refs))
+        node = self._node
+        await node.feed.applied(max(asked.position, node.commands.acknowledged))
+        return pack(query.ended(node.db, asked.refs, node.feed.projection.rows))

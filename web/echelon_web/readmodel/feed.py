@@ -84,6 +84,7 @@ class Feed:
         self._bus: Bus | None = None
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._moved = asyncio.Event()
         self._readers: list[tuple[int, asyncio.Future[None]]] = []
         self._dirty_at = 0.0  # since when something is not written, 0 = all is
         self._written_at = 0.0
@@ -181,6 +182,21 @@ class Feed:
             return False
         return True
 
+    async def applied(self, position: int, timeout_s: float = 1.0) -> bool:
+        """Wait until the rows in memory tell of this ledger position; they need not be written for that."""
+        deadline = time.monotonic() + timeout_s
+        while self.ledger.position < position:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._moved.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._moved.wait()
+            except TimeoutError:
+                return False
+        return True
+
     def _answer(self) -> None:
         waiting = []
         current = self.current.is_set()
@@ -254,8 +270,9 @@ class Feed:
                         await asyncio.sleep(0)
                         began = time.monotonic()
                 lane.hold()
-        if applied and not self._dirty_at:
-            self._dirty_at = time.monotonic()
+        if applied:
+            self._moved.set()
+            self._dirty_at = self._dirty_at or time.monotonic()
         if not self.current.is_set() and 0 <= self._behind <= self.ledger.position:
             self.current.set()
             log.info("read model is current", position=self.ledger.position)

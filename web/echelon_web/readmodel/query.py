@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -159,21 +159,31 @@ def _merged(found: Task, beside: dict[int, Attempt]) -> list[Attempt]:
     return [beside[run] for run in sorted(beside)]
 
 
-def ended(db: sqlite3.Connection, refs: Iterable[int]) -> Notice:
-    """Of these tasks those that have ended."""
+def ended(db: sqlite3.Connection, refs: Iterable[int], at_hand: Mapping[int, Row]) -> Notice:
+    """Of these tasks those that have ended. `at_hand`: rows in memory, newer than the file."""
     where: dict[tuple[str, int], list[int]] = {}
     others: list[End] = []
-    rows = db.execute(
-        "SELECT ref, row FROM tasks WHERE ref IN (SELECT value FROM json_each(?)) AND status >= 2",
-        (json.dumps(list(refs)),),
-    )
-    for ref, changing in rows:
-        row = row_of(changing)
+    stored: list[int] = []
+
+    def add(ref: int, row: Row) -> None:
         if row.stage is Stage.COMPLETED:
             where.setdefault((row.end_region, row.end_sequence), []).append(ref)
-        else:
+        elif row.stage not in LIVE:
             cause, detail = row.cause or "", row.detail or ""
             others.append(End(ref, row.stage.value, cause, detail, row.end_region, row.end_sequence))
+
+    for ref in refs:
+        row = at_hand.get(ref)
+        if row is None:
+            stored.append(ref)
+        else:
+            add(ref, row)
+    rows = db.execute(
+        "SELECT ref, row FROM tasks WHERE ref IN (SELECT value FROM json_each(?)) AND status >= 2",
+        (json.dumps(stored),),
+    )
+    for ref, changing in rows:
+        add(ref, row_of(changing))
     ok = [Where(region, sequence, some) for (region, sequence), some in where.items()]
     return Notice(ok, others)
 

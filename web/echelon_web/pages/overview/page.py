@@ -125,7 +125,7 @@ def _numbers(facts: Facts, rates: Rates, fleet: Fleet) -> list[Number]:
             words.duration(facts.oldest_s) if facts.oldest_s else "none",
             "",
             *(("warn", "missed") if late else ("ok", "met")),
-            rates.series("admitted"),
+            [],
             "Goal 60 s until it begins",
             "pending",
         ),

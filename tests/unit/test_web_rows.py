@@ -136,10 +136,19 @@ def test_a_file_has_one_writer_and_another_layout_is_made_anew(tmp_path: Path) -
         Store(path)
     store.db.execute("INSERT INTO counts VALUES ('ready', 7)")
     store.close()
-    assert Store(path).counts() == {Stage.READY: 7}
+    again = Store(path)
+    assert again.counts() == {Stage.READY: 7}
+    again.close()
     db = sqlite3.connect(path)
     db.execute("PRAGMA user_version = 999")
     db.close()
+    other = Store(path)
+    assert other.counts() == {}
+    other.close()
+    path.write_bytes(b"no database at all" * 1000)
+    damaged = Store(path)
+    assert damaged.counts() == {}
+    damaged.close()
 
 
 def test_rows_survive_their_encoding() -> None:

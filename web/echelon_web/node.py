@@ -31,6 +31,7 @@ class Node:
     commands: Commands
     version: str = field(default_factory=lambda: version("echelon-server"))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    broken: asyncio.Event = field(default_factory=asyncio.Event)  # the read model is no longer fed
 
     def now(self) -> float:
         return time.time()
@@ -51,6 +52,7 @@ async def running(settings: Settings, bus: Bus) -> AsyncIterator[Node]:
     node = Node(settings, bus, blobs, feed, reader(path), fleet, Commands(bus, blobs))
     doors = Doors(node)
     projecting = asyncio.create_task(feed.run())
+    projecting.add_done_callback(lambda task: node.broken.set())
     opening = asyncio.create_task(doors.open())
     try:
         feed.on_region = fleet.expected.add

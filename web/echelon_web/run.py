@@ -36,7 +36,10 @@ class Server(uvicorn.Server):
 
 
 def main(settings: Settings) -> int:
-    """Serve until told to stop. 0 stopped · 2 the port is taken · 5 no server · 70 cut off for good."""
+    """Serve until told to stop.
+
+    0 stopped · 2 the port is taken · 5 no server · 70 cut off, or the read model is damaged: start again
+    """
     return run(serve(settings))
 
 
@@ -52,21 +55,37 @@ async def serve(settings: Settings) -> int:
         return BAD_INPUT
     with listener:
         try:
-            bus = await connect(settings.nats_url, connection_name("web", "-", str(os.getpid())))
+            bus = await _connected(settings, stop)
         except BrokerError as error:
             log.error("no server", url=settings.nats_url.rpartition("@")[2], error=str(error))
             return NO_SERVER
+        if bus is None:
+            return OK
         lost = asyncio.Event()
         bus.on_closed.append(lost.set)
         try:
             async with running(settings, bus) as node:
                 await _serve(node, bus, listener, stop, lost)
+                failed = lost.is_set() or node.broken.is_set()
         except Busy as error:
             log.error("the read model is taken", error=str(error))
             return BAD_INPUT
         finally:
             await bus.close()
-    return DEPOSED if lost.is_set() and not stop.is_set() else OK
+    return DEPOSED if failed and not stop.is_set() else OK
+
+
+async def _connected(settings: Settings, stop: asyncio.Event) -> Bus | None:
+    """None: told to stop before there was a server."""
+    name = connection_name("web", "-", str(os.getpid()))
+    connecting = asyncio.create_task(connect(settings.nats_url, name))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([connecting, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not connecting.done():
+        connecting.cancel()
+        return None
+    return await connecting
 
 
 async def _serve(
@@ -86,7 +105,7 @@ async def _serve(
     host, port = listener.getsockname()[:2]
     log.info("serving", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/")
     serving = asyncio.create_task(server.serve([listener]))
-    waits = [asyncio.create_task(event.wait()) for event in (stop, lost)]
+    waits = [asyncio.create_task(event.wait()) for event in (stop, lost, node.broken)]
     await asyncio.wait([serving, *waits], return_when=asyncio.FIRST_COMPLETED)
     node.stopping.set()
     server.should_exit = True

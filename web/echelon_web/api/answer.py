@@ -76,10 +76,11 @@ def tasks_dicts(node: Node, found: list[Task]) -> list[dict[str, Any]]:
 def json_answer(
     node: Node, made: object, status_code: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response[bytes]:
-    """With the position up to which it was read, for a read elsewhere to be no older."""
+    """With a position for a read elsewhere to be no older than this node and what it promised."""
+    position = max(node.feed.written, node.commands.acknowledged)
     return Response(
         made if isinstance(made, bytes) else encode(made),
         status_code=status_code,
         media_type="application/json",
-        headers={POSITION: str(node.feed.written), "Cache-Control": "no-store", **(headers or {})},
+        headers={POSITION: str(position), "Cache-Control": "no-store", **(headers or {})},
     )

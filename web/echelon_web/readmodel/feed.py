@@ -10,6 +10,7 @@ What a region says of a delegation that the ledger has not told of yet waits in 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -209,7 +210,11 @@ class Feed:
 
     # --------------------------------------------------------------------------------- the loop
     async def run(self) -> None:
-        """Apply and write until cancelled; what was applied is written at the end."""
+        """Apply and write until cancelled; what was applied is written at the end.
+
+        Raises:
+            sqlite3.Error: the file is damaged or the disk is full; it was emptied.
+        """
         gather_s = QUIET_S
         try:
             while True:
@@ -223,6 +228,11 @@ class Feed:
                     await self._write()
                 elif not busy:
                     await self._pause(QUIET_S)
+        except sqlite3.Error as error:
+            log.error("the read model is damaged: the next start makes it anew", error=str(error))
+            self._dirty_at = 0.0
+            self.store.start_anew()
+            raise
         finally:
             if self._dirty_at:
                 self._write_at_once()

@@ -115,7 +115,8 @@ def newer(db: sqlite3.Connection, ref: int, status: str | None, cap: int) -> int
     """How many tasks are newer than this one; counts no further than `cap`."""
     clause, values = "", [ref]
     if status is not None:
-        clause, values = " AND status = ?", [ref, STATUSES.index(status)]
+        index = "" if status == "completed" else " AND status <> 2"
+        clause, values = f"{index} AND status = ?", [ref, STATUSES.index(status)]
     count = db.execute(
         f"SELECT count(*) FROM (SELECT 1 FROM tasks WHERE ref > ?{clause} LIMIT ?)", (*values, cap)
     )

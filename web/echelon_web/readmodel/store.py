@@ -64,8 +64,13 @@ class Store:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._lock = _lock(path) if path else -1
-        self.db = _open(path)
-        if self.db.execute("PRAGMA user_version").fetchone()[0] != LAYOUT:
+        self.db = sqlite3.connect(":memory:")
+        try:
+            self.db = _open(path)
+            usable = self.db.execute("PRAGMA user_version").fetchone()[0] == LAYOUT
+        except sqlite3.DatabaseError:
+            usable = False
+        if not usable:
             self.start_anew()
 
     def start_anew(self) -> None:

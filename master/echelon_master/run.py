@@ -38,7 +38,7 @@ LEASE_RENEW_S: Final = 1.0
 INDEX_EVERY_S: Final = 0.25
 INDEX_AT_ONCE: Final = 50_000
 SNAPSHOT_LOOK_S: Final = 1.0
-SNAPSHOT_TASKS: Final = 50_000
+SNAPSHOT_TASKS: Final = 100_000
 SNAPSHOT_GAP_S: Final = 10.0
 LAST_SNAPSHOT_S: Final = 3.0
 
@@ -50,7 +50,7 @@ class Keeper:
         self.folder = settings.data / "master"
         self.index = EndedIndex(self.folder / "ended.db", stream)
         self.snapshots = Snapshots(Blobs(bus), "master", stream)
-        self._work_at = 0  # tasks admitted and ended, at the last snapshot
+        self._work_at = 0  # at the last snapshot
         self._saved_at = 0.0
 
     async def recover(self, bus: Bus, own: Log, cache_bytes: int) -> MasterState:
@@ -65,6 +65,11 @@ class Keeper:
             if index.waiting > INDEX_AT_ONCE:
                 index.write_now(entry.seq)
 
+        def load(chunks: list[bytes]) -> MasterState:
+            state = image.load(chunks, cache_bytes, index.feed)
+            self._work_at = _work(state)
+            return state
+
         state = await recover(
             bus,
             names.LEDGER,
@@ -72,11 +77,10 @@ class Keeper:
             upto=own.last,
             not_beyond=index.position,
             fresh=lambda: MasterState(cache_bytes, index.feed),
-            load=lambda chunks: image.load(chunks, cache_bytes, index.feed),
+            load=load,
             apply=apply,
         )
         index.write_now(own.last)
-        self._work_at = _work(state)
         return state
 
     async def keep_index(self, own: Log) -> None:
@@ -126,6 +130,7 @@ class Keeper:
 
 
 def _work(state: MasterState) -> int:
+    """Tasks ever admitted plus tasks ever ended."""
     return state.live + 2 * state.ended
 
 

@@ -86,6 +86,18 @@ def _verdicts(hand: Hand, ok: list[int], **more: Any) -> Any:
     return Verdicts(len(hand.ledger), 1, hand.now, [(9, ok)] if ok else [], **more)
 
 
+def test_after_returned_nothing_of_that_delegation_counts_in_the_same_read_either() -> None:
+    hand = Hand()
+    (ref,) = out(hand)
+    east = [
+        (1, _verdicts(hand, [], returned=[Returned(ref, 1, 0)])),
+        (2, _verdicts(hand, [ref], again=[again(ref, 3)])),
+    ]
+    (settled, *_) = hand.turn(Inputs(logs={"east": east}))
+    assert not settled.ok and [(m.charged, m.returned) for m in settled.moved] == [(1, True)]
+    assert settled.position == 2 and hand.state.live == 1
+
+
 def test_a_handed_back_run_is_no_news() -> None:
     hand = Hand()
     (ref,) = out(hand)

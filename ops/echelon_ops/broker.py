@@ -54,7 +54,7 @@ def judge(health: Health, seen: Answer | None, now: float) -> tuple[Health, str]
     if not found or now < health.not_before:
         return msgspec.structs.replace(health, silent=0), ""
     pause_s = min(FROZEN_LONGEST_S, FROZEN_FIRST_S * 2**health.frozen_restarts)
-    why = why.strip(': "}\n') or "see its log"
+    why = why.strip(': "}\n').rpartition(": ")[2] or "see its log"
     return Health(0, health.frozen_restarts + 1, now + pause_s), f"it cannot write: {why}"
 
 
@@ -115,7 +115,7 @@ class Broker:
                 health, why = judge(health, await get(f"{self.monitoring}/healthz"), asked_at)
                 if why:
                     self._server.kill()
-                    await self._again(f"is restarted: {why}")
+                    await self._again(f"was ended: {why}")
 
     async def _again(self, what: str) -> None:
         while True:

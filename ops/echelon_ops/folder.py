@@ -73,20 +73,33 @@ class Folder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise FolderError(f"{self.path} cannot be used: {error.strerror}.") from error
+            raise self._unusable(error) from error
         if not _locked(self._lock):
             os.close(self._lock)
             raise FolderError(_in_use(self.path))
-        self.withdraw()  # one that was killed left its own
+        try:
+            self.withdraw()  # one that was killed left its own
+            self._take_format()
+            (self.path / "logs").mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            os.close(self._lock)
+            raise self._unusable(error) from error
+        except FolderError:
+            os.close(self._lock)
+            raise
+
+    def _take_format(self) -> None:
         found = self._format()
         if found > FORMAT:
-            os.close(self._lock)
             raise FolderError(
                 f"{self.path} has format {found}; this version reads up to {FORMAT}. "
                 "Use the newer Echelon that made it, or another folder with --data."
             )
-        write_private(self.path / "format", f"{FORMAT}\n".encode())
-        (self.path / "logs").mkdir(mode=0o700, exist_ok=True)
+        if found < FORMAT:
+            write_private(self.path / "format", f"{FORMAT}\n".encode())
+
+    def _unusable(self, error: OSError) -> FolderError:
+        return FolderError(f"{self.path} cannot be used: {error.strerror}.")
 
     def _format(self) -> int:
         try:
@@ -110,11 +123,19 @@ class Folder:
             return None
 
     def make_server(self, port: int) -> Server:
-        """Keep `port`, and the password of before if there was one."""
+        """Keep `port`, and the password of before if there was one.
+
+        Raises:
+            FolderError: it cannot be written.
+        """
         known = self.server()
         password = known.password if known else secrets.token_urlsafe(24)
         made = Server(port, "echelon", password)
-        write_private(self.path / "nats.json", msgspec.json.encode(made))
+        if made != known:
+            try:
+                write_private(self.path / "nats.json", msgspec.json.encode(made))
+            except OSError as error:
+                raise self._unusable(error) from error
         return made
 
     def announce(self, run: Run) -> None:

@@ -248,7 +248,7 @@ def tail(log: Path, lines: int = 20, *, since: int = 0) -> str:
     except OSError:
         return "    (no log)"
     shown = [part for line in found for part in readable(line).splitlines() if "<frozen " not in part]
-    return "\n".join("    " + line for line in shown[-lines:])
+    return "\n".join("    " + line for line in shown[-lines:] or ["(it wrote nothing)"])
 
 
 def readable(line: str) -> str:

@@ -119,6 +119,7 @@ class Up:
         self._stop = asyncio.Event()
         self._stop_asked_at: float | None = None
         self._code = OK
+        self._announced = True
         self._begun = time.monotonic()
         self._started_at = time.time()
 
@@ -178,19 +179,24 @@ class Up:
         if self._broker is not None:
             processes["nats-server"] = Process(self._broker.pid, str(self._broker.log))
         settings = self._settings
-        self._folder.announce(
-            Run(
-                pid=os.getpid(),
-                started_at=self._started_at,
-                nats_url=settings.nats_url,
-                url=settings.url,
-                data=str(self._folder.path),
-                regions=list(settings.regions),
-                processes=processes,
-                version=version("echelon-server"),
-                monitoring=self._broker.monitoring if self._broker is not None else "",
-            )
+        run = Run(
+            pid=os.getpid(),
+            started_at=self._started_at,
+            nats_url=settings.nats_url,
+            url=settings.url,
+            data=str(self._folder.path),
+            regions=list(settings.regions),
+            processes=processes,
+            version=version("echelon-server"),
+            monitoring=self._broker.monitoring if self._broker is not None else "",
         )
+        try:
+            self._folder.announce(run)
+            self._announced = True
+        except OSError as error:  # a full disk must not end us: the cure for what it has frozen is here
+            if self._announced:
+                self._screen.line(f"{self._folder.path / 'run.json'} cannot be written: {error.strerror}.")
+            self._announced = False
 
     def _on_signal(self) -> None:
         now = time.monotonic()
@@ -287,7 +293,7 @@ def main(resolved: Resolved) -> int:
     try:
         with asyncio.Runner() as runner:
             return runner.run(Up(resolved, folder, screen).run())
-    except ports.PortTaken as error:
+    except (ports.PortTaken, FolderError) as error:
         print(f"echelon up: {error}", file=sys.stderr)
         return REFUSED
     except Refused as error:

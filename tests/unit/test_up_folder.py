@@ -45,6 +45,15 @@ def test_a_newer_format_is_refused_by_number(tmp_path: Path) -> None:
     Folder(tmp_path).close()
 
 
+def test_a_folder_that_cannot_be_used_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match="cannot be used: "):
+        Folder(tmp_path / "file")
+    (tmp_path / "format").write_text("one")
+    with pytest.raises(FolderError, match="no number"):
+        Folder(tmp_path)
+
+
 def test_port_and_password_are_kept_and_private(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     made = folder.make_server(4222)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -23,6 +24,8 @@ _EXIT = exits("0 drained", "2 bad arguments", "5 no server", "6 stopped twice")
 def _settings(given: dict[str, Any]) -> Settings:
     resolved = settings_from(given)
     settings = resolved.settings
+    if "log_format" not in resolved.origins and sys.stderr.isatty():
+        settings = msgspec.structs.replace(settings, log_format="text")
     if "nats_url" not in resolved.origins:
         settings = msgspec.structs.replace(settings, nats_url=nats_address(resolved).address)
     return msgspec.structs.replace(settings, data=settings.data.resolve())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from echelon.errors import Invalid, Overloaded, TaskIdConflict
+from echelon.errors import Conflict, Invalid, Overloaded, TaskIdConflict
 from echelon.wire.api import (
     Admission,
     FieldError,
@@ -122,10 +122,11 @@ class _Desk:
     def judge(self, group: Group, inbox: str) -> Admission | Refusal:
         state, draft = self.state, self.draft
         if group.key:
-            if (before := draft.keys.get(group.key)) is not None:
-                return before
-            if (kept := state.keys.get(group.key)) is not None:
-                return Admission(kept.first, kept.count, kept.known or {})
+            before = draft.keys.get(group.key)
+            if before is None and (kept := state.keys.get(group.key)) is not None:
+                before = Admission(kept.first, kept.count, kept.known or {})
+            if before is not None:
+                return before if before.count == len(group.tasks) else _other_request(group)
         tasks = group.tasks
         plain = is_plain(state, tasks)
         if not plain and (errors := check_group(tasks)):
@@ -256,6 +257,10 @@ def is_plain(state: MasterState, tasks: Sequence[Submission]) -> bool:
                 return False
             named += 1
     return not named or len({task.id for task in tasks if task.id}) == named
+
+
+def _other_request(group: Group) -> Refusal:
+    return Conflict(f"The key {group.key!r} was used for another request. Use a new one.").refusal()
 
 
 def _conflict(task: Submission, fields: Sequence[str]) -> Refusal:

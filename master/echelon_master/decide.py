@@ -86,6 +86,8 @@ class Master:
     # ------------------------------------------------------------------ what is known beside the state
     def _hear(self, inputs: Inputs, now: float) -> None:
         for region, room in inputs.rooms.items():
+            if region in self._rooms and room.epoch < self._rooms[region].epoch:
+                continue  # a leader that does not know yet that it was deposed
             self._rooms[region] = room
             self._heard_at[region] = self._alive_at[region] = now
         self._leased.update(inputs.leases)

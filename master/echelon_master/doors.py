@@ -34,7 +34,7 @@ from echelon_core.entries import (
 from echelon_core.runs import index_of, sequence_of
 from echelon_infra.jetstream import tail
 from echelon_infra.jetstream.connection import Bus, Message, Subscription
-from echelon_infra.jetstream.errors import ApiError, BrokerError
+from echelon_infra.jetstream.errors import BrokerError
 from echelon_infra.jetstream.log import Log
 from echelon_infra.jetstream.tail import Entry, Tail
 from echelon_infra.leader.lead import Arrivals, Outbox
@@ -57,6 +57,7 @@ MANY: Final = 2000
 GATHER_FEW_S: Final = 0.002
 GATHER_S: Final = 0.010
 FINISH_S: Final = 2.0
+FOLLOW_S: Final = 0.2
 KEY_CHARS: Final = 256
 SUBJECT_CHARS: Final = 512
 
@@ -237,8 +238,8 @@ class Doors:
             try:
                 await following.open()
                 break
-            except ApiError:
-                await asyncio.sleep(1.0)  # no such log yet: the region has never run
+            except BrokerError:
+                await asyncio.sleep(FOLLOW_S)  # no such log yet: the region has never run
         self._tails[region] = following
 
     def _on_log(self, region: str, entries: list[Entry]) -> None:

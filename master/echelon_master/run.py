@@ -48,6 +48,8 @@ class Keeper:
 
     def __init__(self, bus: Bus, settings: Settings, stream: str) -> None:
         self.folder = settings.data / "master"
+        for left in self.folder.glob("snapshot-*"):  # by one that was killed
+            left.unlink()
         self.index = EndedIndex(self.folder / "ended.db", stream)
         self.snapshots = Snapshots(Blobs(bus), "master", stream)
         self._work_at = 0  # at the last snapshot

@@ -11,6 +11,7 @@ import pytest
 from echelon_infra.jetstream import tail, topology
 from echelon_infra.jetstream.blobs import Blobs
 from echelon_infra.jetstream.connection import Bus
+from echelon_infra.jetstream.errors import BrokerError
 from echelon_infra.leader.recover import Gap, recover
 from echelon_infra.leader.snapshot import Snapshots, Unwritten, write_aside
 from support.lab import nats_lab
@@ -117,6 +118,30 @@ async def test_two_are_kept_and_those_of_another_stream_are_not_ours(tmp_path: P
         await s.snapshot(1, 1)
         assert await s.snapshots.sequences(9) == [1]
         assert await s.blobs.names("snapshot-sum-") == ["snapshot-sum-1-0"]
+
+
+async def test_what_a_writer_left_that_died_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene(tmp_path) as s:
+        await s.write(1, 20)
+        await s.snapshot(1, 1)
+        put, stored = Blobs.put, []
+
+        async def dies(blobs: Blobs, name: str, data: bytes) -> None:
+            await put(blobs, name, data)
+            stored.append(name)
+            if name.startswith("snapshot-"):
+                raise BrokerError("killed here")
+
+        with monkeypatch.context() as patched, pytest.raises(BrokerError):
+            patched.setattr(Blobs, "put", dies)
+            await s.snapshot(2, 21)
+        assert "snapshot-sum-2-0" in stored
+        assert await s.recovered(2) == (21, 1), "the one before is still good"
+        await s.write(300)
+        await s.snapshot(3, 321)
+        assert await s.blobs.names("snapshot-sum-") == ["snapshot-sum-1-0", "snapshot-sum-3-0"]
 
 
 async def test_nothing_starts_on_half_of_the_truth(tmp_path: Path) -> None:

@@ -82,6 +82,14 @@ def test_a_repeated_key_gives_the_same_answer_for_ten_minutes() -> None:
     assert len(hand.state.keys) == 2
 
 
+def test_a_key_of_another_request_is_refused() -> None:
+    hand = Hand()
+    hand.admit(quick(), key="k")
+    groups = [Group("k", [quick(), quick()]), Group("new", [quick()]), Group("new", [quick()] * 2)]
+    said = hand.submit_groups(groups)
+    assert [code(answer) for answer in said] == ["conflict", "admitted", "conflict"]
+
+
 def test_nothing_is_half_admitted_and_every_bad_field_is_named() -> None:
     hand = Hand()
     said = hand.submit(

@@ -84,6 +84,15 @@ def test_a_report_that_is_stale_gets_nothing() -> None:
     assert hand.rooms(east=10)
 
 
+def test_a_deposed_leader_of_a_region_is_not_listened_to() -> None:
+    hand = Hand()
+    hand.rooms(east=0)
+    newer = Room("east", 2, 0, {"quick": "async"}, 1, 1)
+    hand.turn(Inputs(rooms={"east": newer}))
+    hand.admit(task())
+    assert not hand.rooms(east=10)
+
+
 def test_admission_and_delegation_go_out_in_one_turn() -> None:
     hand = Hand()
     hand.rooms(east=10)

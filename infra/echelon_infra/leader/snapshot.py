@@ -15,6 +15,7 @@ import gc
 import hashlib
 import os
 import signal
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ class _Listed(msgspec.Struct, array_like=True):
     stream: str  # which log: it may have been made anew
     seq: int
     digests: list[bytes]  # of the parts, in order
+    whole: bool = True  # False: begun; should its writer die, the next one removes the parts
 
 
 _listing: Final = msgspec.msgpack.Decoder(list[_Listed]).decode
@@ -57,23 +59,27 @@ class Snapshots:
         Raises:
             BrokerError: it could not be stored.
         """
-        digests: list[bytes] = []
-        with file.open("rb") as source:
-            while part := source.read(_PART_BYTES):
-                await self._blobs.put(self._name(seq, len(digests)), part)
-                digests.append(_digest(part))
-        listed = await self._listed()
-        kept = [_Listed(self._stream, seq, digests)]
-        kept += [other for other in listed if other.stream == self._stream and other.seq < seq]
-        await self._blobs.put(self._list, pack(kept[:KEPT]))
-        for old in listed:
-            if old not in kept[:KEPT] and (old.stream, old.seq) != (self._stream, seq):
+        digests = [_digest(part) for part in _parts(file)]
+        before = [one for one in await self._listed() if (one.stream, one.seq) != (self._stream, seq)]
+        begun = _Listed(self._stream, seq, digests, whole=False)
+        await self._blobs.put(self._list, pack([begun, *before]))
+        for number, part in enumerate(_parts(file)):
+            await self._blobs.put(self._name(seq, number), part)
+        good = [one for one in before if one.stream == self._stream and one.whole and one.seq < seq]
+        kept = [_Listed(self._stream, seq, digests), *good][:KEPT]
+        await self._blobs.put(self._list, pack(kept))
+        for old in before:
+            if old not in kept:
                 for number in range(len(old.digests)):
                     await self._blobs.delete(self._name(old.seq, number))
 
     async def sequences(self, upto: int) -> list[int]:
         """Of the snapshots of this log that do not go beyond `upto`, newest first."""
-        return [one.seq for one in await self._listed() if one.stream == self._stream and one.seq <= upto]
+        return [
+            one.seq
+            for one in await self._listed()
+            if one.stream == self._stream and one.whole and one.seq <= upto
+        ]
 
     async def load(self, seq: int) -> list[bytes] | None:
         """The chunks of a snapshot, or None if it is damaged."""
@@ -137,7 +143,15 @@ def _child(file: Path, chunks: Callable[[], Iterable[bytes]]) -> None:
                 sink.write(_framed(chunk))
         code = 0
     finally:
+        if code:
+            sys.excepthook(*sys.exc_info())
         os._exit(code)
+
+
+def _parts(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as source:
+        while part := source.read(_PART_BYTES):
+            yield part
 
 
 def _framed(chunk: bytes) -> bytes:

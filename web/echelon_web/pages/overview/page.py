@@ -115,7 +115,7 @@ def _numbers(facts: Facts, rates: Rates, fleet: Fleet) -> list[Number]:
     full = facts.slots and facts.busy >= GOAL_BUSY * facts.slots
     if facts.pending == 0:
         drain = "nothing waits"
-    elif net >= 0:
+    elif net >= 0 or facts.pending < 100:
         drain = f"{words.plural(facts.pending, 'task')} waiting"
     else:
         drain = f"{facts.pending:,} waiting, drained in {words.duration(facts.pending / -net * 60)}"
@@ -131,7 +131,7 @@ def _numbers(facts: Facts, rates: Rates, fleet: Fleet) -> list[Number]:
         ),
         Number(
             "Net backlog",
-            f"{net:+,.0f}" if round(net) else "0",
+            f"{net:+,.0f}".replace("-", "\N{MINUS SIGN}") if round(net) else "0",
             "/min",
             *(("warn", "grows") if net > GROWS_PER_MIN else ("ok", "steady")),
             rates.backlog(facts.pending),

@@ -76,6 +76,13 @@ class Broker:
         return self._server.pid
 
     @property
+    def port(self) -> int:
+        return self._server.port
+
+    def alive(self) -> bool:
+        return self._server.alive()
+
+    @property
     def monitoring(self) -> str:
         """Where it answers questions about itself; may change with a restart."""
         return f"http://127.0.0.1:{self._server.monitoring}"

@@ -40,6 +40,7 @@ ECHO_S: Final = 0.5
 DRAIN_S: Final = 8.0
 LAST_S: Final = 1.0
 """What schedulers and web may take to end: all they have is durable already."""
+ATTEMPTS: Final = 5
 QUIET_S: Final = 30.0
 UNWATCHED_S: Final = 5.0
 
@@ -105,7 +106,11 @@ def specs(settings: Settings, folder: Folder, environ: Mapping[str, str]) -> lis
         for region, told in regions.items()
         for n in range(1, settings.workers + 1)
     ]
-    return [*made, spec("web", "web", settings)]
+    return [*made, spec("web", "web", settings, frozenset({BAD_INPUT}))]
+
+
+class PortLost(Exception):
+    """Another program was quicker to take a port; with another one it will go."""
 
 
 class Up:
@@ -147,12 +152,33 @@ class Up:
         await self._stop.wait()
         for task in background:
             task.cancel()
-        ends = await asyncio.gather(*background, return_exceptions=True)
+        faults = [
+            end for end in await asyncio.gather(*background, return_exceptions=True)
+            if isinstance(end, Exception)
+        ]  # fmt: skip
+        if faults:
+            self._code = NO_SERVER
+        taken = self._taken_port()
         await self._end()
-        for end in ends:
-            if isinstance(end, Exception):
-                raise end  # after everything has ended in order
+        if taken and self._code != OK:
+            raise PortLost(f"Port {taken} was taken by another program meanwhile.")
+        if faults:
+            raise faults[0]
         return self._code
+
+    def _taken_port(self) -> int:
+        """After something did not start: the port that was free when it was chosen and no longer is, or 0.
+
+        Not one that was asked for: that is told, not replaced.
+        """
+        if self._broker is not None and not self._broker.alive():
+            if not ports.is_free("127.0.0.1", self._broker.port):
+                return self._broker.port
+        web = self._supervisor.children["web"]
+        if "port" not in self._origins and not web.alive():
+            if not ports.is_free(self._settings.host, self._settings.port):
+                return self._settings.port
+        return 0
 
     def _settle_addresses(self) -> None:
         settings, asked = self._settings, self._origins
@@ -213,7 +239,7 @@ class Up:
             os._exit(STOPPED_AT_ONCE)
 
     def _on_fatal(self, child: Child, code: int) -> None:
-        if self._code == OK:  # the others fail for the same reason
+        if self._code == OK and not self._taken_port():  # the others fail for the same reason
             self._screen.line(f"{child.spec.name} cannot start:\n{child.last_words()}")
         self._code = code
         self._stop.set()
@@ -282,6 +308,16 @@ def banner(settings: Settings, data: Path, embedded: bool) -> str:
     return "\n".join(lines)
 
 
+def _run(resolved: Resolved, folder: Folder, screen: Screen) -> int:
+    for _ in range(ATTEMPTS):
+        try:
+            with asyncio.Runner() as runner:
+                return runner.run(Up(resolved, folder, screen).run())
+        except PortLost as lost:
+            screen.line(f"{lost} Once more, with another.")
+    raise ports.PortTaken(f"Ports were taken {ATTEMPTS} times. Give some of your own with --port and --nats.")
+
+
 def main(resolved: Resolved) -> int:
     """Run until told to stop; the exit code. What is wrong with input, ports or folder is said on stderr."""
     try:
@@ -289,10 +325,8 @@ def main(resolved: Resolved) -> int:
     except FolderError as error:
         print(f"echelon up: {error}", file=sys.stderr)
         return REFUSED
-    screen = Screen()
     try:
-        with asyncio.Runner() as runner:
-            return runner.run(Up(resolved, folder, screen).run())
+        return _run(resolved, folder, Screen())
     except (ports.PortTaken, FolderError) as error:
         print(f"echelon up: {error}", file=sys.stderr)
         return REFUSED

@@ -102,6 +102,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             extra={"unit": "s"},
         ),
     ] = 300.0
+    region_grace_s: Annotated[
+        float,
+        Meta(
+            description="How long a region may be gone before its tasks go to another.",
+            ge=5,
+            le=86400,
+            extra={"unit": "s"},
+        ),
+    ] = 30.0
     backlog_tasks: Annotated[
         int, Meta(description="Tasks that may wait before submissions are refused.", ge=1)
     ] = 1_000_000

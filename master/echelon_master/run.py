@@ -196,7 +196,7 @@ async def _serve(
 ) -> None:
     """Lead until stopped or deposed."""
     doors = Doors(bus, own, state, keeper.index)
-    policy = Policy(settings.backlog_tasks, settings.backlog_bytes)
+    policy = Policy(settings.backlog_tasks, settings.backlog_bytes, settings.region_grace_s)
     fold = Master(state, keeper.index, doors.notify, policy, time.time())
     await doors.open(settings.regions)
     doors.arrivals.wake()

@@ -92,6 +92,18 @@ def test_what_lasts_is_announced_and_neighbours_go_on(shared: ChildProcess) -> N
     assert shared.starts[0].at == pytest.approx(ran[1].started, abs=0.01)
 
 
+def test_an_outcome_does_not_wait_for_a_neighbour_that_blocks() -> None:
+    with child(APP, "sync") as running:
+        running.hello()
+        for _ in range(3):
+            slow = Run(3, 5, "blocks.sync", b'{"seconds":0.5}', 9.0, 1)
+            running.give([*(Run(n, 5, "sync.add", b'{"a":1}', 9.0, 1) for n in (1, 2)), slow])
+            began = time.monotonic()
+            first = running.some()
+            assert ({r.ref for r in first} <= {1, 2}, time.monotonic() - began < 0.4) == (True, True)
+            assert [r.ref for r in first + running.outcomes()] == [1, 2, 3]
+
+
 def test_no_more_than_the_slots_at_once() -> None:
     with child(APP, slots=3) as running:
         running.hello()

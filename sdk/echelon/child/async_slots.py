@@ -131,7 +131,9 @@ class AsyncSlots(asyncio.Protocol):
         """Begin what waits: until the slots are full or the loop has other things to do."""
         self._bursting = False
         queue, live, page, plans, copy = self._queue, self._live, self._page, self._plans, self._base.copy
-        shell = self._shell if self._shell.blank else Shell(self._loop)
+        shell = self._shell
+        if shell.task.done() or not shell.blank:
+            shell = Shell(self._loop)
         now = monotonic()
         wall = self._wall = time() - now
         until = now + BURST_S
@@ -139,6 +141,8 @@ class AsyncSlots(asyncio.Protocol):
             queue.clear()
         _enter_task(self._loop, shell.task)
         while queue and now < until and len(live) < self._slots:
+            if not shell.blank:  # spoilt by a handler that then ended without waiting for it
+                shell = self._change(shell)
             sheaf, run = queue.popleft()
             page.begin(run, now)
             variables = copy()
@@ -160,8 +164,6 @@ class AsyncSlots(asyncio.Protocol):
                 else:
                     self._succeeded(sheaf, run, began + wall, now + wall, value)
                 self._dirty[sheaf] = None
-                if shell.task.cancelling():
-                    shell = self._change(shell)
             else:
                 self._suspended(Live(run, sheaf, coroutine, variables, began), shell, value, context)
                 shell = self._change(shell)

@@ -36,8 +36,14 @@ class Shell(Coroutine[Any, Any, None]):
 
     @property
     def blank(self) -> bool:
-        """May the next handler begin in it? Not after one that cancelled its own task and ended."""
-        return not self.task.cancelling() and not self.task.done()
+        """May the next handler begin in it? Not after one that cancelled its own task and then ended.
+
+        Speaks of this turn of the loop; in a later one the task may be done as well.
+        """
+        parked = self._parked
+        if parked is not None:
+            return not parked.done()
+        return not self.task._must_cancel  # type: ignore[attr-defined]
 
     def take(self, step: Step, waits_for: Any) -> None:
         """From now on this is the task of a coroutine that has just suspended."""
@@ -61,8 +67,9 @@ class Shell(Coroutine[Any, Any, None]):
             raise error
         if self._pending is not _NOTHING:  # cancelled before the task came to wait for it
             pending, self._pending = self._pending, _NOTHING
-            if pending is not None and isinstance(error, asyncio.CancelledError) and pending.cancel():
-                return pending
+            if pending is not None and isinstance(error, asyncio.CancelledError):
+                if pending.cancel() and not pending.done():
+                    return pending  # another task, that goes on until it has noticed
         return self._step(error)
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """The sync lane: one run at a time in the main thread, where signals, profilers and C libraries expect it.
 
 No second thread reads the socket: it is looked at between runs, and by a handler that asks `ctx.cancelled`.
-So a handler may fork, and nothing contends for the interpreter. What blocks too long is the supervisor's
-affair: it sees in the shared page who has the thread, and ends the process.
+What blocks too long is the supervisor's affair: it sees in the shared page who has the thread, and ends the
+process.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from time import monotonic, time
 from typing import Any, Final
 
 from echelon.child.frames import Frames, Sheaf
+from echelon.child.outbox import Outbox
 from echelon.child.outcome import Misfit, encoded, flush_prints, no_handler, raised
 from echelon.child.page import Page
 from echelon.child.plan import Plan, call
@@ -26,8 +27,6 @@ LOOK_S: Final = 0.001
 """At most so often the socket is looked at between runs."""
 ASK_S: Final = 0.01
 """… and for a handler that asks whether it was cancelled."""
-HOLD_S: Final = 0.005
-"""So long may outcomes wait for others of their bundle."""
 _READ: Final = 1 << 18
 
 
@@ -46,15 +45,14 @@ class SyncSlot:
         self._draining = False
         self._looking = threading.Lock()  # the handler may ask from a thread of its own
         self._looked = 0.0
-        self._dirty: dict[Sheaf, None] = {}
-        self._dirty_since = 0.0
+        self._outbox = Outbox(sock)
         self._wall = time() - monotonic()
 
     def serve(self) -> None:
         """Until the supervisor says so, or is gone."""
         while True:
             if not self._queue:
-                self._flush()
+                self._outbox.flush()
                 if self._draining:
                     flush_prints()
                     return
@@ -104,7 +102,7 @@ class SyncSlot:
             sheaf, run = place
             if (run.ref, run.run) == key:
                 self._queue.remove(place)
-                self._add(sheaf, run, CANCELLED, b"", 0.0, 0.0)
+                self._outbox.add(sheaf, run, CANCELLED, b"", 0.0, 0.0)
                 return
 
     def _told(self) -> bool:
@@ -138,27 +136,4 @@ class SyncSlot:
         ended = monotonic()
         self._page.rest()
         self._running = None
-        self._add(sheaf, run, status, text, began + self._wall, ended + self._wall, told)
-        if sheaf.left == 0 or ended - self._dirty_since >= HOLD_S:
-            self._flush()
-
-    def _add(
-        self,
-        sheaf: Sheaf,
-        run: Run,
-        status: int,
-        text: bytes,
-        began: float,
-        ended: float,
-        told: Error | None = None,
-    ) -> None:
-        sheaf.add(run, status, text, began, ended, told)
-        if not self._dirty:
-            self._dirty_since = monotonic()
-        self._dirty[sheaf] = None
-
-    def _flush(self) -> None:
-        if self._dirty:
-            sent = b"".join([sheaf.take() for sheaf in self._dirty])
-            self._dirty.clear()
-            self._sock.sendall(sent)
+        self._outbox.add(sheaf, run, status, text, began + self._wall, ended + self._wall, told)

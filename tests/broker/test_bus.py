@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
 from echelon_infra.jetstream.connection import Message, connect
 from echelon_infra.jetstream.errors import ApiError, BrokerError, NoResponders, Timeout
@@ -126,3 +127,30 @@ async def test_an_error_that_no_waiting_mends_closes_for_good(tmp_path: Path) ->
         await asyncio.wait_for(closed.wait(), 5)
         with pytest.raises(BrokerError):
             await bus.publish("x")
+
+
+async def test_trap_a_swallowed_cancellation_leaves_no_reconnecting_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`asyncio.wait_for` of Python 3.11 loses a cancellation that meets the end of what it waits for."""
+
+    connecting = asyncio.Event()
+
+    async def swallowing(self: Client, server: object) -> None:
+        connecting.set()
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            raise ConnectionRefusedError from None
+
+    async with nats_lab(tmp_path) as lab:
+        bus = await lab.bus("me")
+        monkeypatch.setattr(Client, "_connect_to_server", swallowing)
+        lab.kill()
+        await asyncio.wait_for(connecting.wait(), 5)
+        await bus.close()
+
+        def reconnecting() -> list[str]:
+            return [text for task in asyncio.all_tasks() if "_attempt_reconnect" in (text := repr(task))]
+
+        await eventually(lambda: not reconnecting(), timeout_s=2)

@@ -194,3 +194,16 @@ async def test_a_new_value_is_told_at_once(tmp_path: Path) -> None:
         await held.renew_now()
         assert await read_lease(bus, KEY) == (b"slots 5", held.revision)
         await held.release()
+
+
+async def test_a_lease_is_given_back_even_when_its_last_renewal_was_unheard(tmp_path: Path) -> None:
+    async with nats_lab(tmp_path) as lab, proxied(lab.url) as proxy:
+        watcher = await hub(lab, "watcher")
+        held = lease(await lab.bus("holder", proxy.url), ttl_s=30, renew_s=0.2)
+        await held.acquire()
+        proxy.swallow = lambda subject, payload: b'"seq"' in payload
+        await held.renew_now()
+        assert proxy.swallowed == 1
+        proxy.swallow = lambda subject, payload: False
+        await held.release()
+        assert await read_lease(watcher, KEY) is None

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from echelon.errors import Invalid, Malformed, Overloaded
+from echelon.errors import Invalid, Malformed, Unavailable
 from echelon.wire import names as api_names
 from echelon.wire.api import (
     Act,
@@ -149,7 +149,7 @@ class Doors:
             self._refuse(message, Invalid([error]).refusal())
             return
         if len(self._waiting) >= REQUESTS_WAITING:
-            self._refuse(message, Overloaded(self.state.live, REQUESTS_WAITING, 1.0).refusal())
+            self._refuse(message, Unavailable("More requests wait than the master can take.").refusal())
             return
         request = SubmitRequest(submit, len(message.data), self._replying(message.reply))
         if self._taken < TASKS_PER_TURN and not self._waiting:

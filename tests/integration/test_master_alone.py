@@ -51,7 +51,7 @@ from echelon_infra.jetstream import tail, topology
 from echelon_infra.jetstream.connection import Bus, Message
 from echelon_infra.jetstream.errors import NoResponders
 from echelon_infra.settings import Settings
-from echelon_master import run
+from echelon_master import doors, run
 from echelon_master.run import _lead
 from support.eventually import eventually
 from support.lab import Lab, nats_lab
@@ -341,3 +341,19 @@ async def test_another_leader_deposes_the_first(tmp_path: Path) -> None:
             await leader
         s.stop.set()
         await other
+
+
+async def test_what_does_not_fit_into_a_turn_waits_for_the_next_and_too_much_is_told_to_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene(tmp_path) as s:
+        monkeypatch.setattr(doors, "TASKS_PER_TURN", 2)
+        leader = await s.lead()
+        said = await asyncio.gather(*(s.submit(quick(f"a{n}")) for n in range(40)))
+        assert len({answer.refs()[0] for answer in said if isinstance(answer, Admission)}) == 40
+        monkeypatch.setattr(doors, "REQUESTS_WAITING", 0)
+        data = await s.bus.request(api_names.SUBMIT, pack(Submit("", [Group("", [quick()])])), timeout_s=2)
+        refusal = refusal_of(data)
+        assert refusal is not None and refusal.status == 503 and refusal.retry_after_s == 1.0
+        s.stop.set()
+        assert await leader == 0

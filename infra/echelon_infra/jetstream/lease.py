@@ -27,6 +27,7 @@ _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _TOKEN: Final = "Echelon-Token"
 _SENT: Final = "Echelon-Sent"  # on the writer's own monotonic clock
 _LOOK_S: Final = 0.2
+_ANSWER_S: Final = 1.0
 
 
 class Lease:
@@ -111,8 +112,9 @@ class Lease:
             await asyncio.sleep(pause_s)
             before = self._until
             await self.renew_now()
-            pause_s = self._renew_s if self._until > before else min(_LOOK_S, self._renew_s)
-            if time.monotonic() > self._until:
+            left_s = self._until - time.monotonic()
+            pause_s = min(self._renew_s if self._until > before else _LOOK_S, self._renew_s, max(0.0, left_s))
+            if left_s <= 0:
                 self._lose("its time passed without a renewal")
 
     async def _write(self, expected: int, *, token: int) -> int:
@@ -126,7 +128,8 @@ class Lease:
         headers[_SENT] = repr(sent)
         if token:
             headers[_TOKEN] = str(token)
-        timeout_s = min(1.0, self._renew_s)
+        left_s = self._until - sent if token else _ANSWER_S
+        timeout_s = max(0.01, min(_ANSWER_S, self._renew_s, left_s))
         answer = await self._bus.request(self._subject, self._value(), timeout_s=timeout_s, headers=headers)
         ack = read_ack(answer)
         if ack.error is None:

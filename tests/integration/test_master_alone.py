@@ -336,9 +336,11 @@ async def test_another_leader_deposes_the_first(tmp_path: Path) -> None:
         leader = await s.lead()
         await s.admitted(quick())
         other = await s.lead()  # of the same folder: it need not wait for the lease
-        await s.admitted(quick())
         with pytest.raises(run.Deposed):
             await leader
+        await eventually(s.answers)
+        await s.admitted(quick())
+        assert sum(isinstance(entry, Admitted) for _, entry in await s.ledger()) == 2
         s.stop.set()
         await other
 

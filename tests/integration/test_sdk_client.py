@@ -203,6 +203,14 @@ async def test_refusals_are_raised(master: TinyMaster, client: Client) -> None:
     await client.cancel((await client.submit(double, 1)).id)
 
 
+async def test_a_task_that_somebody_else_submitted_is_found_at_once(
+    lab: Lab, master: TinyMaster, client: Client
+) -> None:
+    handle = await client.submit(double, 1)
+    async with Client(lab.url) as other:
+        assert await other.status(handle.id) == "completed"
+
+
 async def test_nobody_reads(lab: Lab, client: Client) -> None:
     with pytest.raises(Unavailable, match="No reader"):
         await client.get("x")

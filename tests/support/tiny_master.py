@@ -56,6 +56,7 @@ class TinyMaster:
             (names.RESULT, self.result),
             (names.GET, self.get),
             (names.CANCEL, self.cancel),
+            (names.PING, self.ping),
         ):
             await self.bus.subscribe(subject, self.door(answer))
 
@@ -138,10 +139,16 @@ class TinyMaster:
         return pack(Notice([w for w in ok if w.refs], [end for end in self.ends.ended if end.ref in refs]))
 
     async def get(self, data: bytes) -> bytes:
-        [task_id] = get_request(data).ids
+        asked = get_request(data)
+        if asked.position < self.sequence:  # a reader that is behind, and waits only if it is told to
+            return pack([b""])
+        [task_id] = asked.ids
         ref = self.ids.get(task_id, names.ref_of(task_id))
         text = json.dumps({"task_id": task_id, "status": "completed"}).encode() if ref in self.tasks else b""
         return pack([text])
+
+    async def ping(self, data: bytes) -> bytes:
+        return pack({"role": "master", "epoch": 1, "position": self.sequence})
 
     async def cancel(self, data: bytes) -> bytes:
         [task_id] = act_request(data).ids

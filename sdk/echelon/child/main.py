@@ -35,6 +35,7 @@ def main(argument: str) -> int:
     start = msgspec.json.decode(argument, type=Start)
     sock = socket.socket(fileno=start.socket)
     page = Page(start.state)
+    os.close(start.state)  # what a handler starts has no use for it
     _keep_to_ourselves(sock, page)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches whole groups; the supervisor decides
     for stream in (sys.stdout, sys.stderr):

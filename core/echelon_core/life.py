@@ -48,6 +48,7 @@ TRANSITIONS: Final[Mapping[tuple[Stage, Event], Stage]] = {
     (S.WAITING, E.BECAME_READY): S.READY,
     (S.WAITING, E.DEPENDENCY_FAILED): S.FAILED,
     (S.READY, E.DELEGATED): S.DELEGATED,
+    (S.READY, E.DIED): S.FAILED,  # taken back from its region, and no run is left
     (S.DELEGATED, E.RETURNED): S.READY,  # region drained, lost, or without the pool
     (S.QUEUED, E.RETURNED): S.READY,
     (S.RUNNING, E.RETURNED): S.READY,

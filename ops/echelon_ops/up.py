@@ -102,11 +102,16 @@ def specs(settings: Settings, folder: Folder, environ: Mapping[str, str]) -> lis
     regions = {region: msgspec.structs.replace(settings, region=region) for region in settings.regions}
     made += [spec(f"regional-{region}", "regional", told) for region, told in regions.items()]
     made += [
-        spec(f"worker-{region}-{n}", "worker", told, frozenset({BAD_INPUT}))
+        spec(f"worker-{region}-{n}", "worker", _named(told, f"{region}-{n}"), frozenset({BAD_INPUT}))
         for region, told in regions.items()
         for n in range(1, settings.workers + 1)
     ]
     return [*made, spec("web", "web", settings, frozenset({BAD_INPUT}))]
+
+
+def _named(told: Settings, worker_id: str) -> Settings:
+    """A worker keeps its name over restarts, so that people know it and it takes its own lease back at once."""
+    return msgspec.structs.replace(told, worker_id=worker_id)
 
 
 class PortLost(Exception):

@@ -25,6 +25,7 @@ STORIES: dict[str, tuple[list[Event], Stage]] = {
     "its region is lost with it in the queue": ([*QUEUED, E.RETURNED], S.READY),
     "its region is lost while it runs": ([*RUNNING, E.RETURNED], S.READY),
     "its region is lost while it waits to retry": ([*RETRYING, E.RETURNED], S.READY),
+    "its region is lost when it had no run left": ([*RUNNING, E.RETURNED, E.DIED], S.FAILED),
     "a reader sees a start without a release": ([*DELEGATED, E.STARTED], S.RUNNING),
     "a reader sees an end without a release": ([*DELEGATED, E.SUCCEEDED], S.COMPLETED),
     "a reader sees an error without a release": ([*DELEGATED, E.ERRED], S.RETRYING),

@@ -122,4 +122,4 @@ def connection_name(kind: str, region: str, name: str) -> str:
 
 def is_ours(subject: str) -> bool:
     """Does Echelon or the server itself speak there? Nobody may have answers sent to such a subject."""
-    return subject.startswith((f"{PREFIX}.", "$"))
+    return subject.partition(".")[0] == PREFIX or subject.startswith("$")

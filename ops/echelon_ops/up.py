@@ -110,7 +110,7 @@ def specs(settings: Settings, folder: Folder, environ: Mapping[str, str]) -> lis
 
 
 def _named(told: Settings, worker_id: str) -> Settings:
-    """A worker keeps its name over restarts, so that people know it and it takes its own lease back at once."""
+    """A worker keeps its name over restarts: people know it, and it takes its own lease back at once."""
     return msgspec.structs.replace(told, worker_id=worker_id)
 
 

@@ -219,13 +219,14 @@ class Task(Generic[P, CallT, T]):
         Raises:
             BadArguments, Invalid, TaskIdConflict, Overloaded, Unavailable, NoServer.
         """
-        client = import_module(".client", __package__).default_client()
-        handle: Handle[T] = await client.submit(self, *args, **kwargs)
+        home = import_module(".client", __package__)
+        handle: Handle[T] = await home.default_client().submit(self, *args, **kwargs)
         return handle
 
     def submit_sync(self, /, *args: Any, **kwargs: Any) -> SyncHandle[T]:
         """`submit` for code that is not async."""
-        handle: SyncHandle[T] = import_module(".sync", __package__).default_client().submit(self, *args, **kwargs)
+        home = import_module(".sync", __package__)
+        handle: SyncHandle[T] = home.default_client().submit(self, *args, **kwargs)
         return handle
 
     delay = submit_sync

@@ -28,6 +28,7 @@ from echelon_core.names import DISCONNECTS
 _PR_SET_PDEATHSIG: Final = 1
 _READY_S: Final = 60.0
 _STOP_S: Final = 10.0
+_PORTS: Final = range(15_000, 32_000)
 _MAX_PAYLOAD: Final = "8MB"
 _MAX_FILE_STORE: Final = "1TB"
 """Said aloud, for by default the server takes three quarters of what is free *at its start* and refuses its
@@ -192,11 +193,19 @@ def binary() -> str:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that nobody listens on now.
+
+    Below those that the kernel gives to outgoing connections: a client that keeps trying to reach a stopped
+    server there is one day given that very port, connects to itself, and the server cannot come back.
+    """
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def _answers(port: int) -> bool:

@@ -57,9 +57,8 @@ class Lease:
                 holder = await retrying(lambda: last_of_subject(self._bus, LEASES_STREAM, self._subject))
                 if holder is None:
                     taken = await self._write(0, token=0)
-                elif stored_header(holder, WRITER_HEADER) == self._nonce:
-                    taken = self._found(holder)  # the answer to our own write was lost
-                elif is_marker(holder) or mine(stored(holder).data):
+                elif is_marker(holder) or self._is_ours(holder) or mine(stored(holder).data):
+                    # What is there may be our own, unheard or of before an outage: about to expire, anyway.
                     taken = await self._write(int(holder["seq"]), token=0)
                 else:
                     taken = 0
@@ -142,16 +141,15 @@ class Lease:
     async def _compare(self) -> None:
         """Our renewal was refused: because an earlier one was stored unheard, or because another holds it."""
         holder = await last_of_subject(self._bus, LEASES_STREAM, self._subject)
-        if holder is not None and stored_header(holder, WRITER_HEADER) == self._nonce:
-            self._found(holder)
+        if holder is not None and self._is_ours(holder):
+            self._held(int(holder["seq"]), float(stored_header(holder, _SENT)))
         elif holder is None or is_marker(holder):
             self._lose("it expired")
         else:
             self._lose("another holds it")
 
-    def _found(self, message: dict[str, Any]) -> int:
-        self._held(int(message["seq"]), float(stored_header(message, _SENT)))
-        return self._sequence
+    def _is_ours(self, message: dict[str, Any]) -> bool:
+        return stored_header(message, WRITER_HEADER) == self._nonce
 
     def _held(self, sequence: int, sent: float) -> None:
         self._sequence = sequence

@@ -154,3 +154,19 @@ async def test_trap_a_swallowed_cancellation_leaves_no_reconnecting_task(
             return [text for task in asyncio.all_tasks() if "_attempt_reconnect" in (text := repr(task))]
 
         await eventually(lambda: not reconnecting(), timeout_s=2)
+
+
+async def test_trap_the_answer_to_a_flush_that_was_given_up_ends_no_connection(
+    tmp_path: Path,
+) -> None:
+    async with nats_lab(tmp_path) as lab:
+        bus = await lab.bus("me")
+        again: list[None] = []
+        bus.on_reconnect.append(lambda: again.append(None))
+        for _ in range(20):
+            flushing = asyncio.ensure_future(bus.flush())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            flushing.cancel()
+            await bus.flush()
+        assert not again

@@ -4,10 +4,11 @@ nats-py gives each subscription a queue and a task: two wake-ups a message, and 
 is dropped. Here a handler is a plain function called from the reading task, so nothing waits, nothing is
 dropped, and TCP itself holds the server back while we are busy.
 
-It also mends three ways in which nats-py gets stuck: an exception that ends the reading task, or the
-reconnecting task (uvloop raises RuntimeError on a closed transport), both of which leave a connection that
-is up for ever and deaf; and a cancellation that `asyncio.wait_for` swallows when a connection attempt fails
-in the same moment (Python 3.11), which leaves a reconnecting task that nobody can end.
+It also mends four ways in which nats-py gets stuck: the answer to a flush that was given up, which ends the
+reading task; any other exception there, or in the reconnecting task (uvloop raises RuntimeError on a closed
+transport), which leaves a connection that is up for ever and deaf; and a cancellation that `asyncio.wait_for`
+swallows when a connection attempt fails in the same moment (Python 3.11), which leaves a reconnecting task
+that nobody can end.
 """
 
 from __future__ import annotations
@@ -141,6 +142,11 @@ class Client(NatsClient):
         if self.is_connected and task and not task.cancelling():  # it ended without telling anybody
             log.warning("reading ended by itself, connecting anew")
             await self.force_reconnect()
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():  # a flush that was given up
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
     async def _connect_to_server(self, s: Any) -> None:
         try:

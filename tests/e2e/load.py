@@ -17,7 +17,8 @@ from echelon import Client, remote
 from echelon.errors import EchelonError
 from echelon.handle import Handle
 
-MIX = (("quick", 45), ("lasting", 30), ("blocking", 15), ("flaky", 5), ("after", 5))
+Mix = Sequence[tuple[str, int]]
+MIX: Mix = (("quick", 45), ("lasting", 30), ("blocking", 15), ("flaky", 5), ("after", 5))
 NAMED = 3  # every third task has an id of its client's choice
 READ = 20  # every twentieth result is waited for at once, and every dependency's
 
@@ -44,9 +45,10 @@ class Customer:
         self._chance = random.Random(f"{seed}/{name}")
         self._reading: set[asyncio.Task[None]] = set()
 
-    async def wave(self, numbers: Sequence[int]) -> None:
+    async def wave(self, numbers: Sequence[int], mix: Mix = MIX) -> None:
         """Submit these tasks, the dependants when the others are in."""
-        kinds = {number: self._kind() for number in numbers}
+        names, weights = zip(*mix, strict=True)
+        kinds = dict(zip(numbers, self._chance.choices(names, weights, k=len(numbers)), strict=True))
         plain = [number for number, kind in kinds.items() if kind != "after"]
         handles = await self._submit(plain, kinds, {})
         needs: dict[int, list[int]] = {}
@@ -54,10 +56,6 @@ class Customer:
             if kind == "after" and len(handles) >= 2:
                 needs[number] = self._chance.sample(sorted(handles), 2)
         await self._submit(list(needs), kinds, needs, handles)
-
-    def _kind(self) -> str:
-        names, weights = zip(*MIX, strict=True)
-        return str(self._chance.choices(names, weights)[0])
 
     async def _submit(
         self,

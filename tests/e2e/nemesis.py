@@ -14,13 +14,13 @@ from typing import Final
 
 import psutil
 
-from echelon_core import names
 from echelon_infra.jetstream.connection import connect
+from echelon_infra.jetstream.lease import read_lease, revoke
 from support.cluster import Cluster
+from support.eventually import eventually
 
 CHILD: Final = "child of "
 EVERYTHING: Final = "everything"
-DEPOSE: Final = "depose "
 
 
 class Nemesis:
@@ -28,7 +28,6 @@ class Nemesis:
         self._cluster = cluster
         self._log = open(journal, "a", buffering=1)
         self.chance = random.Random(seed)
-        self._standby: list[asyncio.subprocess.Process] = []
 
     def victims(self) -> list[str]:
         """Each process once, a child of each worker, the server twice; in an order of chance."""
@@ -50,10 +49,15 @@ class Nemesis:
                 self._note(victim, [pid])
                 _kill(pid)
         else:
+            await eventually(lambda: self._lives(victim), timeout_s=20)
             pid = self._cluster.pids()[victim]
             self._note(victim, [pid, *self._cluster.children_of(victim)])
             self._cluster.kill(victim)
             await self._cluster.back(victim, pid)
+
+    def _lives(self, victim: str) -> bool:
+        """It may still be coming back from what befell it before."""
+        return psutil.pid_exists(self._cluster.pids()[victim])
 
     async def _everything(self) -> None:
         """`up` itself: the kernel takes all others with it. Then it is started again."""
@@ -63,12 +67,13 @@ class Nemesis:
         await asyncio.to_thread(_wait_gone, pids)
         await self._cluster.start()
 
-    async def depose(self, key: str) -> None:
+    async def depose(self, key: str) -> bool:
         """Take the lease from a leader that is alive and busy: whoever stands by begins at once."""
-        self._note(DEPOSE + key, [])
         bus = await connect(self._cluster.nats_url, "nemesis")
-        await bus.publish(names.lease_subject(key), b"", headers={"KV-Operation": "DEL"})
+        held = await read_lease(bus, key)
+        taken = held is not None and await revoke(bus, key, held[1])
         await bus.close()
+        return taken
 
     def _note(self, name: str, pids: Sequence[int]) -> None:
         self._log.write(json.dumps({"at": time.monotonic(), "name": name, "pids": list(pids)}) + "\n")

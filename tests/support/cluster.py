@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,10 +23,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 
 from echelon import Client
-from echelon_ops.folder import Run, running
+from echelon_ops.folder import Run, Server, running, write_private
+from echelon_ops.ports import any_free
 from support.eventually import eventually
 
 START_S = 30.0
@@ -60,7 +63,15 @@ class Cluster:
         self._family: dict[int, float] = {}  # pid -> when it was created, of all that was ever seen
 
     # ---------------------------------------------------------------- life
+    def _take_a_port(self) -> None:
+        """For the nats-server, from the outset: the next free default port may be another test's tomorrow."""
+        if not (self.data / "nats.json").exists():
+            self.data.mkdir(mode=0o700, exist_ok=True)
+            server = Server(any_free("127.0.0.1"), "echelon", secrets.token_urlsafe(24))
+            write_private(self.data / "nats.json", msgspec.json.encode(server))
+
     def spawn(self) -> None:
+        self._take_a_port()
         with open(self._said, "ab") as said:
             self._up = subprocess.Popen(
                 self._command,

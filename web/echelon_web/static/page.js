@@ -47,6 +47,16 @@
     document.cookie = "echelon-theme=" + root.dataset.bsTheme + "; path=/; max-age=31536000; samesite=strict";
   }
 
+  // Only now are all scripts there: htmx begins as soon as its own has run, and an element that it meets before
+  // the extension for streams is registered stays unconnected for ever.
+  document.addEventListener("DOMContentLoaded", function () {
+    const source = document.getElementById("live");
+    if (!source) return;
+    source.setAttribute("hx-sse:connect", source.dataset.connect);
+    source.setAttribute("hx-trigger", "load, every 5s");
+    source.removeAttribute("data-htmx-powered");
+    window.htmx.process(source);
+  });
   document.addEventListener("htmx:sse:after:connection", function () { connected = true; });
   document.addEventListener("htmx:sse:error", function () { connected = false; tick(); });
   document.addEventListener("beat", function (e) {

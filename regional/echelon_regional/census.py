@@ -18,6 +18,7 @@ from echelon_infra.jetstream import topology
 from echelon_infra.jetstream.connection import Message
 from echelon_infra.jetstream.errors import BrokerError
 from echelon_infra.jetstream.lease import read_lease, revoke
+from echelon_infra.jetstream.tasks import set_within
 from echelon_infra.leader.lead import Deposed
 from echelon_infra.telemetry import logs
 from echelon_regional.doors import Floor
@@ -97,9 +98,7 @@ class Census:
                 break
             self._answered.clear()
             await floor.bus.publish(names.roll_call(floor.region), asked)
-            try:
-                await asyncio.wait_for(self._answered.wait(), ASK_AGAIN_S)
-            except TimeoutError:
+            if not await set_within(self._answered, ASK_AGAIN_S):
                 await self._revoke_suspects(missing)
         upto = await topology.last_sequence(floor.bus, names.outcomes(floor.region))
         await floor.judged(upto)

@@ -33,6 +33,7 @@ from echelon_infra.jetstream.connection import Bus, Message
 from echelon_infra.jetstream.errors import BrokerError
 from echelon_infra.jetstream.log import Log
 from echelon_infra.jetstream.tail import Entry, Tail
+from echelon_infra.jetstream.tasks import set_within
 from echelon_infra.leader.lead import Arrivals, Outbox
 from echelon_infra.telemetry import logs
 from echelon_regional.bundle import Means
@@ -368,8 +369,5 @@ class Floor:
                 self.arrivals.inputs.stranded.extend(self.stranded(time.time()))
             except BrokerError as error:
                 log.warning("report not sent", error=str(error))
-            try:
-                await asyncio.wait_for(self._report_now.wait(), REPORT_S)
-            except TimeoutError:
-                pass
+            await set_within(self._report_now, REPORT_S)
             self._report_now.clear()

@@ -34,7 +34,16 @@ from echelon.coalesce import (
 )
 from echelon.discover import find
 from echelon.ends import Ended, Ends
-from echelon.errors import Invalid, NotFound, Overloaded, PayloadTooLarge, Unavailable, error_of
+from echelon.errors import (
+    EchelonError,
+    Invalid,
+    NotFound,
+    Overloaded,
+    PayloadTooLarge,
+    Unavailable,
+    alone,
+    error_of,
+)
 from echelon.handle import Handle
 from echelon.tasks import Task, remote
 from echelon.transport import NoAnswer, Transport
@@ -103,7 +112,10 @@ class Client:
         """
         wanted: Task[..., Any, T] = remote(task) if isinstance(task, str) else task
         bound = wanted.bind(*args, **kwargs)
-        [handle] = await self._submit([bound], "")
+        try:
+            [handle] = await self._submit([bound], "")
+        except EchelonError as error:
+            raise alone(error) from None
         return handle
 
     async def submit_raw(self, tasks: Sequence[Submission], key: str = "") -> Admitted:

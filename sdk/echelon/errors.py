@@ -25,6 +25,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from msgspec.structs import replace
+
 from echelon.wire.api import FieldError, Refusal
 
 
@@ -256,3 +258,12 @@ def error_of(refusal: Refusal) -> EchelonError:
         if hasattr(error, field_name):
             setattr(error, field_name, getattr(refusal, field_name))
     return error
+
+
+def alone(error: EchelonError) -> EchelonError:
+    """The same refusal for whoever submitted a single task: its fields do not stand in `tasks[0]`."""
+    refusal = error.refusal()
+    if not refusal.errors:
+        return error
+    fields = [replace(one, field=one.field.removeprefix("tasks[0].")) for one in refusal.errors]
+    return error_of(replace(refusal, detail=refusal.detail.replace("tasks[0].", ""), errors=fields))

@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar import Request, Response, get, post
 
-from echelon.errors import AlreadyEnded, Invalid, NotFound, NotYet, Unavailable
+from echelon.errors import AlreadyEnded, EchelonError, Invalid, NotFound, NotYet, Unavailable, alone
 from echelon.wire.api import FieldError
 from echelon.wire.names import CANCEL, RETRY, id_of
 from echelon_web.api import bodies, listing
@@ -52,7 +52,10 @@ async def submit(request: Asked, node: Node) -> Response[bytes]:
         )
     listing.parameters(request, ())
     given = bodies.submissions(await request.body(), timeout_s=node.settings.task_timeout_s)
-    position, admission = await node.commands.submit(given.tasks)
+    try:
+        position, admission = await node.commands.submit(given.tasks)
+    except EchelonError as error:
+        raise alone(error) if given.single else error from None
     await node.fresh(position)
     refs = admission.refs()
     found = query.by_refs(node.db, refs)

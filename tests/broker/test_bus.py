@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
+from nats.protocol.parser import AWAITING_MSG_PAYLOAD
 
 from echelon_infra.jetstream.connection import Message, connect
 from echelon_infra.jetstream.errors import ApiError, BrokerError, NoResponders, Timeout
@@ -170,3 +171,21 @@ async def test_trap_the_answer_to_a_flush_that_was_given_up_ends_no_connection(
             flushing.cancel()
             await bus.flush()
         assert not again
+
+
+async def test_trap_half_a_message_of_the_lost_connection_does_not_swallow_the_next(tmp_path: Path) -> None:
+    async with nats_lab(tmp_path) as lab:
+        bus = await lab.bus("me")
+        parser = bus._client._ps
+
+        def cut_short() -> None:
+            """What is left when the last bytes came after nats-py had reset its parser."""
+            parser.state, parser.needed = AWAITING_MSG_PAYLOAD, 1 << 20
+            parser.msg_arg = {"subject": b"x", "sid": 1, "reply": b""}
+
+        lab.kill()
+        await eventually(lambda: not bus.is_connected)
+        cut_short()
+        await lab.restart()
+        await eventually(lambda: bus.is_connected)
+        await bus.api("INFO", timeout_s=5)

@@ -4,11 +4,11 @@ nats-py gives each subscription a queue and a task: two wake-ups a message, and 
 is dropped. Here a handler is a plain function called from the reading task, so nothing waits, nothing is
 dropped, and TCP itself holds the server back while we are busy.
 
-It also mends four ways in which nats-py gets stuck: the answer to a flush that was given up, which ends the
+It also mends five ways in which nats-py gets stuck: the answer to a flush that was given up, which ends the
 reading task; any other exception there, or in the reconnecting task (uvloop raises RuntimeError on a closed
-transport), which leaves a connection that is up for ever and deaf; and a cancellation that `asyncio.wait_for`
-swallows when a connection attempt fails in the same moment (Python 3.11), which leaves a reconnecting task
-that nobody can end.
+transport), which leaves a connection that is up for ever and deaf; a parser that waits for the rest of a
+message of the connection before; and a cancellation that `asyncio.wait_for` swallows when a connection attempt
+fails in the same moment (Python 3.11), which leaves a reconnecting task that nobody can end.
 """
 
 from __future__ import annotations
@@ -155,6 +155,7 @@ class Client(NatsClient):
             _heed_cancellation()
 
     async def _process_connect_init(self) -> None:
+        self._ps.reset()  # half a message of the old connection would swallow the new one's bytes
         try:
             await super()._process_connect_init()
         finally:

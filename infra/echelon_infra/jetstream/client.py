@@ -7,8 +7,8 @@ dropped, and TCP itself holds the server back while we are busy.
 It also mends five ways in which nats-py gets stuck: the answer to a flush that was given up, which ends the
 reading task; any other exception there, or in the reconnecting task (uvloop raises RuntimeError on a closed
 transport), which leaves a connection that is up for ever and deaf; a parser that waits for the rest of a
-message of the connection before; and a cancellation that `asyncio.wait_for` swallows when a connection attempt
-fails in the same moment (Python 3.11), which leaves a reconnecting task that nobody can end.
+message of the connection before; and a cancellation that `asyncio.wait_for` swallows when an attempt to
+connect fails in the same moment (Python 3.11), which leaves a reconnecting task that nobody can end.
 """
 
 from __future__ import annotations

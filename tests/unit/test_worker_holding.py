@@ -28,6 +28,7 @@ Answer = Callable[[bytes], bytes | Exception]
 class Wire:
     def __init__(self) -> None:
         self.connected_at = 100.0
+        self.is_connected = True
         self.on_reconnect: list[Callable[[], None]] = []
         self.sent: list[tuple[str, bytes]] = []
         self.handlers: dict[str, Callable[[Message], None]] = {}
@@ -152,6 +153,23 @@ async def test_without_an_answer_it_runs_after_half_a_second() -> None:
         if isinstance(silence, NoResponders):
             assert time.monotonic() - at >= 0.5
             assert len(scene.wire.asked) > 3
+
+
+async def test_a_question_that_a_lost_connection_cut_off_is_asked_again_before_anything_runs() -> None:
+    """Silence means that no leader is there; but nobody is there to hear while the server restarts."""
+    scene = Scene()
+    scene.wire.is_connected = False
+
+    def answer(data: bytes) -> bytes | Exception:
+        if len(scene.wire.asked) == 1:
+            return Timeout("the connection was lost")
+        scene.wire.is_connected = True
+        return encode(Verdict(["over"], [[]]))
+
+    scene.wire.answer = answer
+    scene.come(1, count=2)
+    await eventually(lambda: scene.acks() == ["r1"])
+    assert not scene.ran and len(scene.wire.asked) == 2
 
 
 async def test_claims_name_what_is_still_held_and_not_in_question() -> None:

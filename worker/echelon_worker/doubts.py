@@ -1,8 +1,8 @@
 """Doubtful messages: the region is asked, all that came together in one request, before anything runs.
 
-Only the region knows what was released, told and closed. No answer in half a second means that no leader is
-there; then we run rather than wait, and a task may be executed twice, which the protocol allows for that
-case.
+Only the region knows what was released, told and closed. No answer in half a second, of a connection that was
+there all the time, means that no leader is there; then we run rather than wait, and a task may be executed
+twice, which the protocol allows for that case.
 """
 
 from __future__ import annotations
@@ -92,12 +92,16 @@ class Doubts:
         """The region's, or None: nobody there who could say."""
         messages = [(held.sequence, [(run.ref, run.run) for run in bundle(held.data).runs]) for held in helds]
         data = encode(Question(self._worker, messages))
+        connected_at = self._bus.connected_at
         until = time.monotonic() + PATIENCE_S
         while (left_s := until - time.monotonic()) > 0:
             try:
                 said = verdict(await self._bus.request(self._subject, data, timeout_s=left_s))
             except Timeout:
-                return None
+                if self._bus.is_connected and self._bus.connected_at == connected_at:
+                    return None
+                connected_at = self._bus.connected_at  # nobody could have heard: ask anew
+                until = time.monotonic() + PATIENCE_S
             except NoResponders:
                 await asyncio.sleep(ASK_AGAIN_S)
             except msgspec.DecodeError as error:

@@ -119,7 +119,6 @@ class Floor:
         self._offered_at: dict[Kind, float] = {}
         self._judged: list[tuple[int, asyncio.Event]] = []
         self._judged_at = 0.0
-        self._judging: asyncio.TimerHandle | None = None
         self._report_now = asyncio.Event()
         self.call_wanted = asyncio.Event()
         self.suspects: dict[str, float] = {}
@@ -177,8 +176,8 @@ class Floor:
         if self.state.room.count or due <= loop.time():
             self._judged_at = loop.time()
             self.arrivals.wake()
-        elif self._judging is None or self._judging.when() <= loop.time():
-            self._judging = loop.call_at(due, self.arrivals.wake)
+        elif self._judged_at <= loop.time():  # later than now: its timer is set already
+            loop.call_at(due, self.arrivals.wake)
             self._judged_at = due
 
     def on_leases(self, entries: list[Entry]) -> None:

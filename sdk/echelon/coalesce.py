@@ -18,7 +18,7 @@ from echelon.wire.api import Admission, Group, Refusal, Submission, refusal_of, 
 from echelon.wire.codec import pack
 from echelon.wire.names import INLINE_BYTES, REQUEST_BYTES, TASKS_PER_REQUEST
 
-AT_ONCE: Final = 8
+AT_ONCE: Final = 4
 PATIENCE_S: Final = 30.0
 ENVELOPE_BYTES: Final = 1024
 _PAUSES_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)

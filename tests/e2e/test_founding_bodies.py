@@ -26,7 +26,8 @@ async def test_the_first_body_with_everything_in_it(shared: Cluster, prefix: str
         ' "parameters": {}},\n "priority": 1, "dependencies": [], "timeout": 300}',
     )
     status, task = await shared.post(f"{prefix}/tasks", body)
-    assert status == 202 and task["status"] == "pending" and set(KEYS) <= set(task)
+    assert status == 202 and task["status"] in ("pending", "running", "completed"), "as it is by now"
+    assert set(KEYS) <= set(task)
     ended = await shared.ended(task["task_id"])
     assert ended["result"] == {"data": "task-specific-data", "parameters": {}}
     again, same = await shared.post(f"{prefix}/tasks", body)

@@ -122,9 +122,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(description="Payloads that the master keeps in memory.", ge=0, extra={"unit": "bytes"}),
     ] = 256 * 1024**2
-    history_days: Annotated[
-        int, Meta(description="How long ended tasks are remembered.", ge=1, extra={"unit": "days"})
-    ] = 30
     replicas: Annotated[int, Meta(description="Copies of each stream: 1, 3 or 5.", ge=1, le=5)] = 1
     log_level: Annotated[
         str,

@@ -100,7 +100,7 @@ class NotYet(Invalid):
 class NotFound(EchelonError):
     code, status, title = "not_found", 404, "Not found"
     what = "There is no {kind} {name!r}."
-    mend = "Check the spelling; ended tasks are kept for the days of `history_days`."
+    mend = "Check the spelling: ids are compared as they are."
 
     kind: str = "task"
     name: str = ""

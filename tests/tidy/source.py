@@ -35,6 +35,8 @@ PURE = (
     *(f"master/echelon_master/{name}.py" for name in MASTER),
     *(f"regional/echelon_regional/{name}.py" for name in REGIONAL),
     *(f"worker/echelon_worker/{name}.py" for name in WORKER),
+    "web/echelon_web/draw/*.py",
+    "web/echelon_web/reason.py",
 )
 """Modules that know no clock, chance, network, file or environment; `await` is not theirs either."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tidy.source import ROOT, product, tree
+from tidy.source import ROOT, product, pure, tree
 
 ENTRANCES = {"echelon_ops.cli"}
 """Started from outside (`[project.scripts]`); everything else is reached from there or from `echelon`."""
@@ -65,6 +66,16 @@ def test_arrows_between_rooms_point_down() -> None:
     tool = shutil.which("lint-imports", path=str(Path(sys.executable).parent)) or "lint-imports"
     done = run(tool, "--no-logo") if "--no-logo" in run(tool, "--help").stdout else run(tool)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_contract_on_pure_modules_names_all_of_them() -> None:
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    named = set(contracts["importlinter:contract:pure"]["source_modules"].split())
+    of_file = {path: name for name, path in product().items()}
+    missing = {of_file[path] for path in pure()} - named
+    missing = {name for name in missing if not any(name.startswith(f"{one}.") for one in named)}
+    assert not missing, f"add to the contract `pure` of .importlinter: {sorted(missing)}"
 
 
 def imported_by(statement: str) -> set[str]:

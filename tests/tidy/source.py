@@ -36,7 +36,6 @@ PURE = (
     *(f"regional/echelon_regional/{name}.py" for name in REGIONAL),
     *(f"worker/echelon_worker/{name}.py" for name in WORKER),
     "web/echelon_web/draw/*.py",
-    "web/echelon_web/reason.py",
 )
 """Modules that know no clock, chance, network, file or environment; `await` is not theirs either."""
 
